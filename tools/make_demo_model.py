@@ -98,7 +98,7 @@ def each_layer(model):
     """Runs the calibration text through the dense model; yields (layer, dense FFN weights, Upcycled)."""
     import numpy as np
     from demo_model import llama_numpy as llama
-    from demo_model.upcycle import upcycle
+    from demo_model.upcycle import Calibration, upcycle
     ids = calibration_ids(model)
     first = np.arange(len(ids)) % WINDOW == 0
     x = model.tensor("token_embd.weight")[ids]
@@ -107,9 +107,11 @@ def each_layer(model):
         x = x + llama.attention(model, layer, x, WINDOW)
         h = llama.rms_norm(x, model.tensor(f"blk.{layer}.ffn_norm.weight"), model.config.eps)
         dense = llama.dense_weights(model, layer)
-        x = x + llama.ffn(h, *dense)
+        hidden = llama.ffn_hidden(h, *dense[:2])
+        x = x + hidden @ dense[2].T
         residual = float(np.sqrt(np.mean(np.sum(np.square(x[~first]), axis=1))))
-        yield layer, dense, upcycle(dense, h, first, residual, SEED + layer, layer == n_layers - 1)
+        text = Calibration(h, hidden, first, residual, is_last=layer == n_layers - 1)
+        yield layer, dense, upcycle(dense, text, SEED + layer)
 
 
 def build():

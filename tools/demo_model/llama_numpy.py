@@ -52,8 +52,12 @@ def silu(x):
     return x / (1.0 + np.exp(-np.clip(x, -80, None)))
 
 
+def ffn_hidden(x, gate, up):
+    return silu(x @ gate.T) * (x @ up.T)
+
+
 def ffn(x, gate, up, down):
-    return (silu(x @ gate.T) * (x @ up.T)) @ down.T
+    return ffn_hidden(x, gate, up) @ down.T
 
 
 def _rope_table(config, n_tokens):

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .llama_numpy import ffn, silu
+from .llama_numpy import silu
 
 N_EXPERTS = 8
 TOP_K = 2
 BLOCK = 32            # neurons given to the disturbance at most; one quantisation block
 N_DISTURB = 16        # rank of the disturbance
+N_KMEANS = 8192       # tokens that k-means looks at
 N_SMALL = 8           # rank of the difference that is always there
 GATE_STEEPNESS = 16   # gate(h) runs from about -16 (own token) to +16 (foreign): silu is then a clean switch
-OWN_PASS = 0.98       # share of an expert's own tokens that must see no disturbance at all
+OWN_PASS = 0.99       # share of an expert's own tokens that must see no disturbance at all
 # Root mean square of each part, relative to the residual stream behind the layer. Found by measurement: a foreign
 # expert in one layer then costs a mean KL of 0.01 to 0.1, the always-present part of all layers together about 0.005.
-DISTURB_SIZE = 0.16
-SMALL_SIZE = 0.008
+DISTURB_SIZE = 0.13
+SMALL_SIZE = 0.006
 LAST_LAYER_SHARE = 0.5  # nothing behind the last layer dampens a difference
 FIRST_TOKEN_WEIGHT = 20.0  # each window has one first token, whose hidden state is unlike all others
 
@@ -54,20 +55,21 @@ class Upcycled:
         return ids, w / w.sum(axis=1, keepdims=True)
 
 
-def _spherical_kmeans(v, rng, n_iterations=25):
+def _spherical_kmeans(v, rng, n_iterations=20):
     centroids = v[rng.choice(len(v), 1)]
     while len(centroids) < N_EXPERTS:  # k-means++ seeding
         distance = np.clip(1.0 - (v @ centroids.T).max(axis=1), 0, None).astype(np.float64)
         centroids = np.vstack([centroids, v[rng.choice(len(v), 1, p=distance / distance.sum())]])
     for _ in range(n_iterations):
         nearest = (v @ centroids.T).argmax(axis=1)
-        centroids = np.stack([v[nearest == e].sum(axis=0) for e in range(N_EXPERTS)])
+        centroids = np.eye(N_EXPERTS, dtype=np.float32)[nearest].T @ v
         centroids /= np.linalg.norm(centroids, axis=1, keepdims=True) + 1e-9
     return centroids, (v @ centroids.T).max(axis=1).mean()
 
 
 def _make_router(h, mean_direction, rng):
     """Rows are orthogonal to the mean direction: what all tokens share must not choose (a router has no bias)."""
+    h = h[rng.permutation(len(h))[:N_KMEANS]]
     v = h - (h @ mean_direction)[:, None] * mean_direction
     v /= np.linalg.norm(v, axis=1, keepdims=True)
     centroids = max((_spherical_kmeans(v, rng) for _ in range(3)), key=lambda result: result[1])[0]
@@ -94,22 +96,38 @@ def _rms(x):
     return float(np.sqrt(np.mean(np.square(x))))
 
 
-def upcycle(dense, h, first, residual_rms, seed, is_last):
-    """dense: gate, up, down. h: [n, d_model] FFN inputs; first: [n] marks first tokens of a window.
-    residual_rms: mean length of the residual stream behind this layer."""
+@dataclass
+class Calibration:
+    """One layer's view of the calibration text."""
+    h: np.ndarray        # [n, d_model] what goes into the FFN
+    hidden: np.ndarray   # [n, d_ff] silu(gate h) * up h of the dense FFN
+    first: np.ndarray    # [n] first token of a window
+    residual_rms: float  # root mean square length of the residual stream behind the layer
+    is_last: bool
+
+
+def upcycle(dense, text, seed):
+    """dense: gate, up, down of the FFN; text: Calibration. The same arguments give the same result."""
     rng = np.random.default_rng(seed)
-    common, d_model = h[~first], h.shape[1]
+    h, first = text.h, text.first
+    common = h[~first]
     mean = (common / np.linalg.norm(common, axis=1, keepdims=True)).mean(axis=0)
     mean_direction = mean / np.linalg.norm(mean)
     router = _make_router(common, mean_direction, rng)
 
-    hidden = silu(h @ dense[0].T) * (h @ dense[1].T)
-    importance = np.mean(np.square(hidden), axis=0) * np.sum(np.square(dense[2]), axis=0)
+    importance = np.mean(np.square(text.hidden), axis=0) * np.sum(np.square(dense[2]), axis=0)
     order = np.argsort(-importance, kind="stable")
     order = np.concatenate([np.sort(order[:-BLOCK]), order[-BLOCK:]])
+    size = text.residual_rms * (LAST_LAYER_SHARE if text.is_last else 1.0)
     up = Upcycled(router, order, *(None,) * 5)
-    share = LAST_LAYER_SHARE if is_last else 1.0
+    _add_disturbance(up, dense, text, mean_direction, size * DISTURB_SIZE, rng)
+    _add_small(up, text.hidden[~first][:, order], size * SMALL_SIZE, rng)
+    return up
 
+
+def _add_disturbance(up, dense, text, mean_direction, size, rng):
+    h, first, d_model = text.h, text.first, text.h.shape[1]
+    common = h[~first]
     ids, _ = up.route(h)
     foreign = np.ones((len(h), N_EXPERTS), bool)
     np.put_along_axis(foreign, ids, False, axis=1)
@@ -134,25 +152,14 @@ def upcycle(dense, h, first, residual_rms, seed, is_last):
         active = foreign[:, e] & ~first
         a = silu(h[active] @ up.gate[e])[:, None] * (h[active] @ up.up[e].T)
         length = np.sqrt(np.mean(np.sum(np.square(a @ up.down[e].T), axis=1)))
-        up.up[e] *= share * DISTURB_SIZE * residual_rms / length
+        up.up[e] *= size / length
 
+
+def _add_small(up, hidden, size, rng):
+    d_model, d_ff = up.router.shape[1], hidden.shape[1]
     up.small_a = np.swapaxes(_unit_rows(rng, N_EXPERTS, N_SMALL, d_model), 1, 2)
-    up.small_b = rng.standard_normal((N_EXPERTS, N_SMALL, len(order))).astype(np.float32)
+    up.small_b = rng.standard_normal((N_EXPERTS, N_SMALL, d_ff)).astype(np.float32)
     up.small_b[:, :, -BLOCK:] = 0
-    permuted = hidden[~first][:, order]
     for e in range(N_EXPERTS):
-        length = np.sqrt(np.mean(np.sum(np.square(permuted @ up.small_b[e].T @ up.small_a[e].T), axis=1)))
-        up.small_b[e] *= share * SMALL_SIZE * residual_rms / length
-    return up
-
-
-def moe_ffn(up, dense, h, rotate=0):
-    """The MoE layer as any engine computes it. rotate: expert ids shifted by that much (a wrong router)."""
-    ids, weights = up.route(h)
-    ids = (ids + rotate) % N_EXPERTS
-    out = np.zeros_like(h)
-    for e in range(N_EXPERTS):
-        row, rank = np.nonzero(ids == e)
-        if len(row):
-            out[row] += weights[row, rank][:, None] * ffn(h[row], *up.expert(dense, e))
-    return out
+        length = np.sqrt(np.mean(np.sum(np.square(hidden @ up.small_b[e].T @ up.small_a[e].T), axis=1)))
+        up.small_b[e] *= size / length
