@@ -14,13 +14,13 @@ HOB_PRESET=tsan scripts/test.sh
 cmake --preset fuzz -Wno-dev
 cmake --build --preset fuzz -j "$jobs"
 n_harnesses=0
-for harness in build/fuzz/tests/fuzz/fuzz_*; do
-  [ -f "$harness" ] && [ -x "$harness" ] || continue
-  name=$(basename "$harness")
+for harness in build/fuzz/tests/fuzz/*_fuzz; do
+  [ -x "$harness" ] || continue
+  name=$(basename "$harness" _fuzz)
   found=build/fuzz/found/$name    # new inputs go here; the checked-in corpus is only read
   mkdir -p "$found"
   corpus=()
-  [ -d "tests/fuzz/corpus/${name#fuzz_}" ] && corpus=("tests/fuzz/corpus/${name#fuzz_}")
+  if [ -d "tests/data/$name/corpus" ]; then corpus=("tests/data/$name/corpus"); fi
   echo "== $name for $fuzz_seconds s"
   "$harness" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="$found/" "$found" "${corpus[@]}"

@@ -72,7 +72,7 @@ def _make_router(h, mean_direction, rng):
     h = h[rng.permutation(len(h))[:N_KMEANS]]
     v = h - (h @ mean_direction)[:, None] * mean_direction
     v /= np.linalg.norm(v, axis=1, keepdims=True)
-    centroids = max((_spherical_kmeans(v, rng) for _ in range(3)), key=lambda result: result[1])[0]
+    centroids = max((_spherical_kmeans(v, rng) for _ in range(2)), key=lambda result: result[1])[0]
     top = np.sort(h @ centroids.T, axis=1)
     gap = np.median(top[:, -1] - top[:, -2])
     return centroids * (np.log(2.0) / gap)  # the median token splits its weight 2/3 : 1/3
@@ -100,7 +100,7 @@ def _rms(x):
 class Calibration:
     """One layer's view of the calibration text."""
     h: np.ndarray        # [n, d_model] what goes into the FFN
-    hidden: np.ndarray   # [n, d_ff] silu(gate h) * up h of the dense FFN
+    hidden: np.ndarray   # [some, d_ff] silu(gate h) * up h of the dense FFN, of some of the tokens
     first: np.ndarray    # [n] first token of a window
     residual_rms: float  # root mean square length of the residual stream behind the layer
     is_last: bool
@@ -121,7 +121,7 @@ def upcycle(dense, text, seed):
     size = text.residual_rms * (LAST_LAYER_SHARE if text.is_last else 1.0)
     up = Upcycled(router, order, *(None,) * 5)
     _add_disturbance(up, dense, text, mean_direction, size * DISTURB_SIZE, rng)
-    _add_small(up, text.hidden[~first][:, order], size * SMALL_SIZE, rng)
+    _add_small(up, text.hidden[:, order], size * SMALL_SIZE, rng)
     return up
 
 
