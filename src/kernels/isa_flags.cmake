@@ -1,4 +1,4 @@
-# One compiled file per ISA. -O3 for unrolling; the flags of an ISA apply to its own file only, everything else is
+# One compiled file per ISA. -O3 for the vector ones; the flags of an ISA apply to its own file only, everything else is
 # built for the baseline of the target.
 set(isa_dir src/kernels/cpu)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -10,4 +10,4 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 else()
   set_source_files_properties(${isa_dir}/avx2/tu.cc ${isa_dir}/avx512/tu.cc PROPERTIES HEADER_FILE_ONLY TRUE)
 endif()
-set_source_files_properties(${isa_dir}/scalar/tu.cc PROPERTIES COMPILE_OPTIONS "-O3")
+set_source_files_properties(${isa_dir}/scalar/tu.cc PROPERTIES COMPILE_OPTIONS "-O2")

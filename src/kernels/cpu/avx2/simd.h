@@ -1,5 +1,8 @@
 // The vector vocabulary of AVX2 + FMA + F16C: 16 lanes are two registers. Included inside an anonymous namespace.
 
+// Loops over accumulators are unrolled whole, so that the arrays live in registers.
+#define HOB_UNROLL _Pragma("GCC unroll 32")
+
 struct V16 { __m256 a, b; };
 struct I16 { __m256i a, b; };
 struct B16 { __m128i v; };      // one byte per row

@@ -1,5 +1,8 @@
 // The vector vocabulary of AVX-512 (F, BW, DQ, VL, VNNI). Included inside an anonymous namespace by tu.cc.
 
+// Loops over accumulators are unrolled whole, so that the arrays live in registers.
+#define HOB_UNROLL _Pragma("GCC unroll 32")
+
 using V16 = __m512;
 using I16 = __m512i;
 struct B16 { __m128i v; };  // one byte per row

@@ -6,8 +6,6 @@
 //   chunk<C>(block, emit)     emit(g, line): codes 4g..4g+3 of chunk C, for g in [0, kChunk/4), any order
 //   scales<C>(block, d, m)    weight = d[s] * (code - kZero) - m[s] for sub-block s of chunk C; m only if kHasMin
 
-#define HOB_UNROLL _Pragma("GCC unroll 32")
-
 // f16 scale (and minimum) of 16 rows at byte `at`.
 inline V16 row_halves(const uint8_t* block, int at) { return vload_f16(block + at); }
 inline V16 negate(V16 a) { return vsub(vset1(0.f), a); }

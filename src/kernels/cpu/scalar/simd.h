@@ -1,6 +1,9 @@
 // The vector vocabulary in plain C++: 16 lanes as arrays. Included inside an anonymous namespace by tu.cc.
 // fma is std::fma (one rounding), so this ISA gives the same bits as the others; it is the slow, portable twin.
 
+// Nothing to keep in registers; unrolling arrays of arrays costs the compiler minutes.
+#define HOB_UNROLL
+
 struct V16 { float v[16]; };
 struct I16 { int32_t v[16]; };
 struct B16 { uint8_t v[16]; };  // one byte per row
