@@ -26,7 +26,7 @@ struct SamplingParams {
 double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token);
 
 // `history`: prompt and generated tokens so far (penalties). `position`: index of the token being chosen.
-// Throws Error(kInternal) if no logit is finite.
+// Throws Error(kInternal) on a NaN or +inf logit, or when all are -inf (-inf alone means: never this token).
 int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> history,
                uint32_t position, uint32_t choice = 0);
 
