@@ -1,6 +1,6 @@
 #pragma once
-// Chat formats recognised from the file's `tokenizer.chat_template`. A Jinja interpreter comes later; until then an
-// unrecognised template is an Error that offers --raw.
+// Chat formats recognised from the file's `tokenizer.chat_template`. A Jinja interpreter comes
+// later; until then an unrecognised template is an Error that offers --raw.
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,8 +21,10 @@ struct ChatMessage {
 std::optional<ChatFormat> detect_chat_format(std::string_view jinja_template);
 std::string_view chat_format_name(ChatFormat format);
 
-// Token ids of the conversation, ending where the assistant's answer begins. Markup is tokenised with control tokens,
-// user content without (a user cannot inject a control token). Throws on roles that the format cannot express.
-std::vector<TokenId> render_chat(ChatFormat format, const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages);
+// Token ids of the conversation, ending where the assistant's answer begins. Markup is tokenised
+// with control tokens, user content without (a user cannot inject a control token). Throws on roles
+// that the format cannot express.
+std::vector<TokenId> render_chat(ChatFormat format, const Tokenizer& tokenizer,
+                                 const std::vector<ChatMessage>& messages);
 
 }  // namespace hob
