@@ -23,9 +23,9 @@ class FakeBackend : public Backend {
  public:
   std::string_view isa() const override { return "fake"; }
   int n_threads() const override { return 1; }
-  // Rows are padded to 16, as kernels do.
+  // Rows are padded, as kernels do.
   size_t prepared_bytes(DType dtype, int rows, int cols) const override {
-    return row_bytes(dtype, cols) * static_cast<size_t>((rows + 15) / 16 * 16);
+    return row_bytes(dtype, cols) * static_cast<size_t>((rows + 23) / 24 * 24);
   }
   void prepare(DType dtype, int rows, int cols, const std::byte* stock,
                std::byte* dst) const override {
@@ -172,15 +172,22 @@ class TestModel {
 struct ReaderScript {
   // Called on the loader's thread for every read; a non-null error replaces the read.
   std::function<std::exception_ptr(const ReadOp&)> fail;
-  // Completions are handed over only while this is true.
-  std::atomic<bool> open{true};
+  // While true, completions are held back.
+  std::atomic<bool> hold{false};
+  std::function<void()> wake;  // set by the reader
+  void release() {
+    hold = false;
+    wake();
+  }
   std::atomic<int> n_reads{0};
 };
 
 class ScriptedReader : public AsyncReader {
  public:
   ScriptedReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<ReaderScript> script)
-      : inner_(std::move(inner)), script_(std::move(script)) {}
+      : inner_(std::move(inner)), script_(std::move(script)) {
+    script_->wake = [this] { inner_->wake(); };
+  }
   std::string_view name() const override { return inner_->name(); }
   bool direct(int file) const override { return inner_->direct(file); }
   void submit(std::span<const ReadOp> ops) override {
@@ -200,7 +207,7 @@ class ScriptedReader : public AsyncReader {
     held_.insert(held_.end(), failed_.begin(), failed_.end());
     failed_.clear();
     done.clear();
-    if (script_->open) done.swap(held_);
+    if (!script_->hold) done.swap(held_);
     return done;
   }
   void wake() override { inner_->wake(); }
