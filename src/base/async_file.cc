@@ -24,7 +24,8 @@ DirectFile::DirectFile(std::string path, bool want_direct) : path_(std::move(pat
     direct_ = fd_ >= 0;
   }
   if (fd_ < 0) fd_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd_ < 0) fail(Code::kIo, "[read] {}: expected a readable file, {}", path_, system_text(errno));
+  if (fd_ < 0)
+    fail(Code::kIo, "[read] {}: expected a readable file, {}", path_, system_text(errno));
   // Read-ahead would fetch the neighbour expert, which nobody asked for.
   if (!direct()) posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
 }
@@ -41,7 +42,9 @@ void DirectFile::drop_direct() {
 }
 
 void DirectFile::forget_cached(uint64_t offset, size_t n_bytes) const {
-  if (!direct()) posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes), POSIX_FADV_DONTNEED);
+  if (!direct())
+    posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes),
+                  POSIX_FADV_DONTNEED);
 }
 
 ReadProgress::Next ReadProgress::advance(int64_t result, DirectFile& file) {
@@ -52,9 +55,9 @@ ReadProgress::Next ReadProgress::advance(int64_t result, DirectFile& file) {
       file.drop_direct();
       return Next::kReadAgain;
     }
-    error = std::make_exception_ptr(
-        Error(Code::kIo, fmt::format("[read] {}: expected {} bytes at offset {}, the system says: {}", file.path(),
-                                     op.n_required, op.offset, system_text(code))));
+    error = std::make_exception_ptr(Error(
+        Code::kIo, fmt::format("[read] {}: expected {} bytes at offset {}, the system says: {}",
+                               file.path(), op.n_required, op.offset, system_text(code))));
     return Next::kFinished;
   }
   size_t now = n_done + static_cast<size_t>(result);
@@ -70,9 +73,9 @@ ReadProgress::Next ReadProgress::advance(int64_t result, DirectFile& file) {
     return Next::kReadAgain;
   }
   error = std::make_exception_ptr(
-      Error(Code::kDataLoss,
-            fmt::format("[read] {}: expected {} bytes at offset {}, the file ends before (truncated while running?)",
-                        file.path(), op.n_required, op.offset)));
+      Error(Code::kDataLoss, fmt::format("[read] {}: expected {} bytes at offset {}, the file ends "
+                                         "before (truncated while running?)",
+                                         file.path(), op.n_required, op.offset)));
   return Next::kFinished;
 }
 
@@ -80,7 +83,8 @@ std::unique_ptr<AsyncReader> make_async_reader(const std::vector<std::string>& p
                                                const AsyncReaderOptions& options) {
   HOB_CHECK(options.depth > 0);
   FileSet files;
-  for (const std::string& path : paths) files.push_back(std::make_unique<DirectFile>(path, options.direct_io));
+  for (const std::string& path : paths)
+    files.push_back(std::make_unique<DirectFile>(path, options.direct_io));
   if (options.use_uring) {
     if (auto reader = make_uring_reader(std::move(files), options.depth)) return reader;
   }

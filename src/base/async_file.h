@@ -1,6 +1,7 @@
 #pragma once
-// Asynchronous reads of whole files' parts into aligned memory, past the page cache where the file system allows it.
-// Two implementations: io_uring, and a pool of pread threads for kernels and sandboxes without it.
+// Asynchronous reads of whole files' parts into aligned memory, past the page cache where the file
+// system allows it. Two implementations: io_uring, and a pool of pread threads for kernels and
+// sandboxes without it.
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +14,8 @@
 
 namespace hob {
 
-// O_DIRECT wants offset, length and address in multiples of the logical block size: 512 or 4096 on every device.
+// O_DIRECT wants offset, length and address in multiples of the logical block size: 512 or 4096 on
+// every device.
 inline constexpr size_t kIoAlign = 4096;
 
 struct ReadOp {
@@ -27,11 +29,12 @@ struct ReadOp {
 
 struct ReadDone {
   uint64_t tag = 0;
-  std::exception_ptr error;  // hob::Error: kIo (the system refused) or kDataLoss (the file ends too early)
+  std::exception_ptr
+      error;  // hob::Error: kIo (the system refused) or kDataLoss (the file ends too early)
 };
 
-// One owner thread calls submit() and wait(); any thread may call wake(). The destructor waits for reads in flight,
-// because the kernel writes to their buffers.
+// One owner thread calls submit() and wait(); any thread may call wake(). The destructor waits for
+// reads in flight, because the kernel writes to their buffers.
 class AsyncReader {
  public:
   virtual ~AsyncReader() = default;
@@ -40,7 +43,8 @@ class AsyncReader {
   virtual bool direct(int file) const = 0;
   // At most `depth` reads may be in flight (checked). Never throws: failures come as completions.
   virtual void submit(std::span<const ReadOp> ops) = 0;
-  // Blocks until a read has completed or wake() was called since the last wait(); returns what has completed.
+  // Blocks until a read has completed or wake() was called since the last wait(); returns what has
+  // completed.
   virtual std::vector<ReadDone> wait() = 0;
   virtual void wake() = 0;
 };
@@ -96,7 +100,8 @@ struct ReadProgress {
 
 using FileSet = std::vector<std::unique_ptr<DirectFile>>;
 std::unique_ptr<AsyncReader> make_pread_reader(FileSet&& files, int depth);
-// nullptr (and `files` untouched) when this build or this kernel has no io_uring, or a sandbox forbids it.
+// nullptr (and `files` untouched) when this build or this kernel has no io_uring, or a sandbox
+// forbids it.
 std::unique_ptr<AsyncReader> make_uring_reader(FileSet&& files, int depth);
 
 }  // namespace hob

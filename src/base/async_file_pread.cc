@@ -17,7 +17,8 @@ namespace {
 
 class PreadReader final : public AsyncReader {
  public:
-  PreadReader(FileSet files, int depth) : files_(std::move(files)), depth_(depth), queue_(static_cast<size_t>(depth)) {
+  PreadReader(FileSet files, int depth)
+      : files_(std::move(files)), depth_(depth), queue_(static_cast<size_t>(depth)) {
     for (int i = 0; i < depth; i++) threads_.emplace_back([this] { serve(); });
   }
   ~PreadReader() override {

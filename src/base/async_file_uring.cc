@@ -1,5 +1,5 @@
-// AsyncReader on io_uring. One ring, one owner thread; wake() goes through an eventfd that the ring itself reads, so
-// that the owner sleeps in one place for completions and for new work.
+// AsyncReader on io_uring. One ring, one owner thread; wake() goes through an eventfd that the ring
+// itself reads, so that the owner sleeps in one place for completions and for new work.
 #include "base/async_file.h"
 #include "base/error.h"
 
@@ -13,13 +13,17 @@
 namespace hob {
 namespace {
 
-constexpr uint64_t kWakeData = ~uint64_t{0};  // user_data of the eventfd's read; others are indices into reads_
+constexpr uint64_t kWakeData =
+    ~uint64_t{0};  // user_data of the eventfd's read; others are indices into reads_
 
 class UringReader final : public AsyncReader {
  public:
   // Takes over an initialised ring.
   UringReader(FileSet&& files, const io_uring& ring, int event_fd, int depth)
-      : files_(std::move(files)), ring_(ring), event_fd_(event_fd), reads_(static_cast<size_t>(depth)) {
+      : files_(std::move(files)),
+        ring_(ring),
+        event_fd_(event_fd),
+        reads_(static_cast<size_t>(depth)) {
     for (int i = depth - 1; i >= 0; i--) free_.push_back(static_cast<size_t>(i));
     queue_wake_read();
     flush();
@@ -105,7 +109,8 @@ class UringReader final : public AsyncReader {
 
   void finish(size_t index, int result, std::vector<ReadDone>& done) {
     ReadProgress& read = reads_[index];
-    if (read.advance(result, *files_[static_cast<size_t>(read.op.file)]) == ReadProgress::Next::kReadAgain) {
+    if (read.advance(result, *files_[static_cast<size_t>(read.op.file)]) ==
+        ReadProgress::Next::kReadAgain) {
       queue_read(index);
       return;
     }

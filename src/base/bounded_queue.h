@@ -8,8 +8,9 @@
 
 namespace hob {
 
-// FIFO between threads with a fixed capacity; any number of producers and consumers. Full is not an error:
-// try_push() returns false, push() waits. After close() nothing enters any more; what is inside still comes out.
+// FIFO between threads with a fixed capacity; any number of producers and consumers. Full is not an
+// error: try_push() returns false, push() waits. After close() nothing enters any more; what is
+// inside still comes out.
 template <class T>
 class BoundedQueue {
  public:
