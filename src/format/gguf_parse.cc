@@ -227,8 +227,8 @@ class Parser {
     tensor.offset = reader_.get<uint64_t>(tensor_);  // still relative to the data section
     const DTypeInfo* info = find_dtype(type_id);
     if (info == nullptr) {
-      fail(Code::kUnimplemented, "[gguf] {}: {}: type {} (id {}) is not supported", label_, tensor_,
-           gguf_type_name(type_id), type_id);
+      fail(Code::kUnimplemented, "[gguf] {}: {}: expected a supported type, file has {} (id {})",
+           label_, tensor_, gguf_type_name(type_id), type_id);
     }
     tensor.dtype = info->type;
     tensor.n_bytes = size_of(tensor.shape, *info);
