@@ -1,5 +1,6 @@
 #pragma once
-// A subcommand: a row of the table in main.cc and a function that adds its options and returns what runs it.
+// A subcommand: a row of the table in main.cc and a function that adds its options and returns what
+// runs it.
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <stdexcept>

@@ -7,7 +7,8 @@ namespace hob::app {
 
 class LineEditor {
  public:
-  // History in $XDG_STATE_HOME/hob/history (default ~/.local/state); without a home it lives for this run only.
+  // History in $XDG_STATE_HOME/hob/history (default ~/.local/state); without a home it lives for
+  // this run only.
   LineEditor();
   ~LineEditor();
   enum class Status { kLine, kInterrupted, kEnd };

@@ -25,8 +25,10 @@ constexpr Command kCommands[] = {
     {"show", "metadata, tensors and experts of a file", setup_show},
 };
 
-// Part of the command line's contract, not built yet: named, so that nobody takes them for typing errors.
-constexpr const char* kLater[] = {"convert", "pack", "quantize", "trace", "serve", "ps", "stop", "spec-server", "edge"};
+// Part of the command line's contract, not built yet: named, so that nobody takes them for typing
+// errors.
+constexpr const char* kLater[] = {"convert", "pack", "quantize",    "trace", "serve",
+                                  "ps",      "stop", "spec-server", "edge"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 
@@ -73,7 +75,9 @@ int real_main(int argc, char** argv) {
   }
   for (const char* name : kLater) {
     CLI::App* sub = app.add_subcommand(name, "(not yet)")->group("")->allow_extras();
-    sub->callback([&chosen, name] { chosen = [name] { refuse_unsupported(std::string("'hob ") + name + "'"); }; });
+    sub->callback([&chosen, name] {
+      chosen = [name] { refuse_unsupported(std::string("'hob ") + name + "'"); };
+    });
   }
   try {
     app.parse(argc, argv);
@@ -90,8 +94,8 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), handled in output.cc
   // The C.UTF-8 locale for line editing only: numbers keep their point whatever the user's locale.
   std::setlocale(LC_CTYPE, "C.UTF-8");
-  // Large blocks go straight back to the system when freed, and threads share one arena: memory that malloc keeps
-  // would count against --memory.
+  // Large blocks go straight back to the system when freed, and threads share one arena: memory
+  // that malloc keeps would count against --memory.
   mallopt(M_MMAP_THRESHOLD, 128 << 10);
   mallopt(M_ARENA_MAX, 1);
   return hob::app::real_main(argc, argv);

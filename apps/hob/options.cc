@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "command.h"
+#include "experts/policy_table.h"
 #include "output.h"
 
 namespace hob::app {
@@ -25,10 +26,21 @@ KvType kv_option(const std::string& text) {
   throw UsageError(fmt::format("[usage] --kv: expected f16, f32 or q8, got '{}'", text));
 }
 
+void check_policy(const std::string& name) {
+  std::string known;
+  for (const PolicyRow& row : policy_table()) {
+    if (row.name == name) return;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
+  }
+  throw UsageError(fmt::format("[usage] --policy: expected one of {}, got '{}'", known, name));
+}
+
 void check_supported(const CommonOptions& o) {
-  if (o.precision == "mixed" || o.precision == "mixed+skip") refuse_unsupported("--precision " + o.precision);
+  if (o.precision == "mixed" || o.precision == "mixed+skip")
+    refuse_unsupported("--precision " + o.precision);
   if (o.precision != "exact")
-    throw UsageError(fmt::format("[usage] --precision: expected exact, mixed or mixed+skip, got '{}'", o.precision));
+    throw UsageError(fmt::format(
+        "[usage] --precision: expected exact, mixed or mixed+skip, got '{}'", o.precision));
   if (!o.max_kl.empty()) refuse_unsupported("--max-kl");
   if (!o.pack.empty()) refuse_unsupported("--pack");
   if (o.prefetch != "auto" && o.prefetch != "off") refuse_unsupported("--prefetch " + o.prefetch);
@@ -37,7 +49,8 @@ void check_supported(const CommonOptions& o) {
 }  // namespace
 
 void refuse_unsupported(const std::string& what) {
-  throw UsageError(fmt::format("[usage] expected a feature that this version has, {} is not supported yet", what));
+  throw UsageError(fmt::format(
+      "[usage] expected a feature that this version has, {} is not supported yet", what));
 }
 
 void add_model_argument(CLI::App& app, CommonOptions& o) {
@@ -52,10 +65,12 @@ void add_output_options(CLI::App& app, CommonOptions& o) {
 void add_common_options(CLI::App& app, CommonOptions& o) {
   add_model_argument(app, o);
   app.add_option("--memory", o.memory, "limit of the whole process: 2G, 512M, ... or auto");
-  app.add_option("--expert-cache", o.expert_cache, "bytes of the expert slots; default: what --memory leaves");
+  app.add_option("--expert-cache", o.expert_cache,
+                 "bytes of the expert slots; default: what --memory leaves");
   app.add_option("--ctx", o.ctx, "most tokens of a sequence; default min(trained, 4096)")
       ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--threads", o.threads, "compute threads; default all cores")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", o.threads, "compute threads; default all cores")
+      ->check(CLI::Range(1, 1024));
   app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
   app.add_option("--precision", o.precision, "exact (mixed: not yet)");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
@@ -67,6 +82,7 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
 
 SessionOptions session_options(const CommonOptions& o) {
   check_supported(o);
+  check_policy(o.policy);
   SessionOptions s;
   s.path = o.model;
   if (o.memory != "auto") s.memory_bytes = size_option("--memory", o.memory);
@@ -78,16 +94,16 @@ SessionOptions session_options(const CommonOptions& o) {
   return s;
 }
 
-std::unique_ptr<ModelSession> load_session(const CommonOptions& common, const SessionOptions& options) {
-  ModelPlan plan = plan_model(options);
+std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan) {
   const int trained = plan.layout.spec.n_ctx_train;
   if (trained > 0 && plan.options.n_ctx > trained)
-    note(common.quiet, fmt::format("hob: note: --ctx {} exceeds the {} tokens that the model was trained on",
-                                   plan.options.n_ctx, trained));
+    note(common.quiet,
+         fmt::format("hob: note: --ctx {} exceeds the {} tokens that the model was trained on",
+                     plan.options.n_ctx, trained));
   ProgressBar bar(common.quiet);
-  return ModelSession::load(std::move(plan), [&](std::string_view what, uint64_t done, uint64_t total) {
-    bar.update(what, done, total);
-  });
+  return ModelSession::load(
+      std::move(plan),
+      [&](std::string_view what, uint64_t done, uint64_t total) { bar.update(what, done, total); });
 }
 
 }  // namespace hob::app

@@ -29,11 +29,12 @@ void add_model_argument(CLI::App& app, CommonOptions& options);
 void add_output_options(CLI::App& app, CommonOptions& options);
 void add_common_options(CLI::App& app, CommonOptions& options);
 
-// Throws UsageError for values that make no sense and for those that hob does not support yet: never ignores one.
+// Throws UsageError for values that make no sense and for those that hob does not support yet:
+// never ignores one.
 SessionOptions session_options(const CommonOptions& options);
 [[noreturn]] void refuse_unsupported(const std::string& what);
 
-// Plan and load with a progress bar; warns when --ctx exceeds what the model was trained on.
-std::unique_ptr<ModelSession> load_session(const CommonOptions& common, const SessionOptions& options);
+// Loads with a progress bar; warns when --ctx exceeds what the model was trained on.
+std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan);
 
 }  // namespace hob::app

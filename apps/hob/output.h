@@ -8,7 +8,8 @@
 
 namespace hob::app {
 
-// Writes to stdout. Throws OutputClosed when the reader has gone, Error(kIo) when the disk is full and the like.
+// Writes to stdout. Throws OutputClosed when the reader has gone, Error(kIo) when the disk is full
+// and the like.
 void write_out(std::string_view text);
 void flush_out();
 // One object on one line. Bytes that are no UTF-8 become U+FFFD.
@@ -16,10 +17,11 @@ void write_json(const nlohmann::ordered_json& object);
 // A line on stderr, unless quiet.
 void note(bool quiet, std::string_view text);
 
-std::string read_stdin();                       // all bytes
+std::string read_stdin();                             // all bytes
 std::string read_text_file(const std::string& path);  // "-" = stdin; Error(kNotFound | kIo)
 
-// A bar on stderr for work that takes over 0.3 s; on a terminal only, and never with --quiet. Erased when it ends.
+// A bar on stderr for work that takes over 0.3 s; on a terminal only, and never with --quiet.
+// Erased when it ends.
 class ProgressBar {
  public:
   explicit ProgressBar(bool quiet);

@@ -30,8 +30,10 @@ struct Window {
 
 std::vector<Window> make_windows(size_t n_tok, size_t ctx, size_t stride) {
   std::vector<Window> windows;
-  if (n_tok < ctx) return {{0, n_tok, n_tok / 2 + 1}};  // a short text is one window of its own length
-  for (size_t begin = 0; begin + ctx <= n_tok; begin += stride) windows.push_back({begin, ctx, ctx / 2 + 1});
+  if (n_tok < ctx)
+    return {{0, n_tok, n_tok / 2 + 1}};  // a short text is one window of its own length
+  for (size_t begin = 0; begin + ctx <= n_tok; begin += stride)
+    windows.push_back({begin, ctx, ctx / 2 + 1});
   return windows;
 }
 
@@ -58,7 +60,9 @@ class Scores {
     std::sort(kl_.begin(), kl_.end());
     return kl_[std::min(kl_.size() - 1, kl_.size() * 99 / 100)];
   }
-  double top1_agreement() const { return static_cast<double>(n_same_top_) / static_cast<double>(kl_.size()); }
+  double top1_agreement() const {
+    return static_cast<double>(n_same_top_) / static_cast<double>(kl_.size());
+  }
 
  private:
   double nll_ = 0;
@@ -71,7 +75,8 @@ struct Files {
   std::optional<LogitsReader> base;
 };
 
-void score_window(Engine& engine, std::vector<int32_t> tokens, size_t first_target, Files& files, Scores& scores) {
+void score_window(Engine& engine, std::vector<int32_t> tokens, size_t first_target, Files& files,
+                  Scores& scores) {
   const int seq = engine.open();
   // The last token is only a target: its own logits predict nothing that is known.
   const auto n_logits = static_cast<int>(tokens.size() - first_target);
@@ -92,15 +97,18 @@ std::vector<int32_t> read_tokens(const Options& o, const Tokenizer& tokenizer) {
   const std::vector<int32_t> tokens =
       tokenizer.encode(read_text_file(o.file), {.add_special = true, .parse_special = false});
   if (tokens.size() < 4)
-    fail(Code::kInvalidArgument, "[perplexity] expected a text of at least 4 tokens, {} has {}", o.file, tokens.size());
+    fail(Code::kInvalidArgument, "[perplexity] expected a text of at least 4 tokens, {} has {}",
+         o.file, tokens.size());
   return tokens;
 }
 
 void print(const Options& o, Scores& s, size_t n_windows) {
   const double ppl = std::exp(s.mean_nll());
-  // One standard deviation of the mean would need independent tokens; it is not given rather than given wrongly.
+  // One standard deviation of the mean would need independent tokens; it is not given rather than
+  // given wrongly.
   if (o.common.json) {
-    nlohmann::ordered_json object = {{"ppl", ppl}, {"mean_nll", s.mean_nll()}, {"n_tok", s.n()}, {"windows", n_windows}};
+    nlohmann::ordered_json object = {
+        {"ppl", ppl}, {"mean_nll", s.mean_nll()}, {"n_tok", s.n()}, {"windows", n_windows}};
     if (s.compared()) {
       object["mean_kl"] = s.mean_kl();
       object["p99_kl"] = s.p99_kl();
@@ -110,8 +118,8 @@ void print(const Options& o, Scores& s, size_t n_windows) {
   }
   write_out(fmt::format("PPL {:.4f} ({} tokens scored in {} windows)\n", ppl, s.n(), n_windows));
   if (s.compared())
-    write_out(fmt::format("KL mean {:.6f}, p99 {:.6f}; same top token {:.2f} %\n", s.mean_kl(), s.p99_kl(),
-                          s.top1_agreement() * 100));
+    write_out(fmt::format("KL mean {:.6f}, p99 {:.6f}; same top token {:.2f} %\n", s.mean_kl(),
+                          s.p99_kl(), s.top1_agreement() * 100));
 }
 
 void run(const Options& o) {
@@ -119,18 +127,20 @@ void run(const Options& o) {
     throw UsageError("[usage] --save-logits and --kl-base: expected two files, got the same");
   SessionOptions options = session_options(o.common);
   options.max_logit_rows = kLogitRows;
-  const std::unique_ptr<ModelSession> session = load_session(o.common, options);
-  Engine& engine = session->engine();
-  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(session->file().metadata());
+  ModelPlan plan = plan_model(options);
+  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(plan.file.metadata());
   const std::vector<int32_t> tokens = read_tokens(o, *tokenizer);
+  const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
+  Engine& engine = session->engine();
   const auto ctx = static_cast<size_t>(engine.limits().n_ctx);
   const size_t stride = o.stride ? static_cast<size_t>(o.stride) : ctx;
   const std::vector<Window> windows = make_windows(tokens.size(), ctx, stride);
 
   size_t n_rows = 0;
   for (const Window& w : windows) n_rows += w.n - w.first_target;
-  const LogitsFileHeader header = {static_cast<uint32_t>(engine.n_vocab()), static_cast<uint32_t>(ctx),
-                                   static_cast<uint32_t>(stride), static_cast<uint32_t>(n_rows), hash_tokens(tokens)};
+  const LogitsFileHeader header = {static_cast<uint32_t>(engine.n_vocab()),
+                                   static_cast<uint32_t>(ctx), static_cast<uint32_t>(stride),
+                                   static_cast<uint32_t>(n_rows), hash_tokens(tokens)};
   Files files;
   if (!o.kl_base.empty()) files.base.emplace(o.kl_base, header);
   if (!o.save_logits.empty()) files.save.emplace(o.save_logits, header);
@@ -140,8 +150,10 @@ void run(const Options& o) {
   ProgressBar bar(o.common.quiet);
   for (size_t i = 0; i < windows.size(); i++) {
     const Window& w = windows[i];
-    std::vector<int32_t> window(tokens.begin() + static_cast<long>(w.begin), tokens.begin() + static_cast<long>(w.begin + w.n));
-    if (starts_with_bos) window[0] = tokenizer->bos();  // the model has never seen a text that starts without
+    std::vector<int32_t> window(tokens.begin() + static_cast<long>(w.begin),
+                                tokens.begin() + static_cast<long>(w.begin + w.n));
+    if (starts_with_bos)
+      window[0] = tokenizer->bos();  // the model has never seen a text that starts without
     score_window(engine, std::move(window), w.first_target, files, scores);
     bar.update("scoring", i + 1, windows.size());
   }

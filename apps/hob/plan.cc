@@ -24,24 +24,31 @@ void print_memory(const ModelPlan& m) {
   const auto line = [](const char* what, uint64_t bytes, const std::string& remark) {
     write_out(fmt::format("  {:<16} {:>10}  {}\n", what, format_size(bytes), remark));
   };
-  write_out(fmt::format("{} ({}, {} layers), {} threads, {}\n", m.layout.spec.name.empty() ? m.options.path : m.layout.spec.name,
-                        m.layout.spec.arch, m.layout.spec.n_layers, m.backend->n_threads(), m.backend->isa()));
-  write_out(fmt::format("memory: budget {}{}\n", format_size(p.budget_bytes), m.options.memory_bytes ? "" : " (auto)"));
+  write_out(fmt::format("{} ({}, {} layers), {} threads, {}\n",
+                        m.layout.spec.name.empty() ? m.options.path : m.layout.spec.name,
+                        m.layout.spec.arch, m.layout.spec.n_layers, m.backend->n_threads(),
+                        m.backend->isa()));
+  write_out(fmt::format("memory: budget {}{}\n", format_size(p.budget_bytes),
+                        m.options.memory_bytes ? "" : " (auto)"));
   line("weights", p.weights_bytes, "dense part, always in memory");
   if (p.experts_bytes)
     line("expert cache", p.expert_cache_bytes,
          p.resident ? "all experts, nothing streams"
                     : fmt::format("of {}: {:.0f} %", format_size(p.experts_bytes),
-                                  100.0 * static_cast<double>(p.expert_cache_bytes) / static_cast<double>(p.experts_bytes)));
-  line("KV cache", p.kv_bytes, fmt::format("{} sequence(s) of {} tokens", m.options.n_seqs, m.options.n_ctx));
+                                  100.0 * static_cast<double>(p.expert_cache_bytes) /
+                                      static_cast<double>(p.experts_bytes)));
+  line("KV cache", p.kv_bytes,
+       fmt::format("{} sequence(s) of {} tokens", m.options.n_seqs, m.options.n_ctx));
   line("scratch", p.scratch_bytes, fmt::format("{} rows per step", p.chunk));
   if (p.staging_bytes) line("read buffers", p.staging_bytes, "");
-  line("process", p.base_process_bytes + p.page_table_bytes, "program, vocabulary, stacks, page tables");
+  line("process", p.base_process_bytes + p.page_table_bytes,
+       "program, vocabulary, stacks, page tables");
   line("peak", p.peak_bytes, "");
   write_out(fmt::format("smallest --memory that works: {}\n", format_size(p.smallest_bytes)));
   if (!p.resident) {
     const uint64_t all = p.peak_bytes - p.expert_cache_bytes + p.experts_bytes;
-    write_out(fmt::format("nothing would stream with --memory {}M\n", all / (1 << 20) + 1 + all / (512 << 20)));
+    write_out(fmt::format("nothing would stream with --memory {}M\n",
+                          all / (1 << 20) + 1 + all / (512 << 20)));
   }
 }
 
@@ -50,10 +57,13 @@ void print_speed(const ModelPlan& m, const SpeedReport& r) {
   const SpeedEstimate& e = r.estimate;
   write_out(fmt::format("measured here: memory {:.1f} GB/s", in.ram_bytes_per_s / kGB));
   if (in.disk_bytes_per_s > 0)
-    write_out(fmt::format(", disk {:.2f} GB/s{}", in.disk_bytes_per_s / kGB, r.disk_direct ? "" : " (through the page cache)"));
+    write_out(fmt::format(", disk {:.2f} GB/s{}", in.disk_bytes_per_s / kGB,
+                          r.disk_direct ? "" : " (through the page cache)"));
   write_out("\nspeed, routing uniform:\n");
-  write_out(fmt::format("  decode  {:8.2f} tok/s = 1 / (dense {:.2f} ms + max(experts {:.2f} ms, disk {:.2f} ms) + other {:.2f} ms)\n",
-                        e.decode_tok_s, e.t_dense * 1e3, e.t_experts * 1e3, e.t_disk * 1e3, e.t_other * 1e3));
+  write_out(fmt::format(
+      "  decode  {:8.2f} tok/s = 1 / (dense {:.2f} ms + max(experts {:.2f} ms, disk {:.2f} ms) + "
+      "other {:.2f} ms)\n",
+      e.decode_tok_s, e.t_dense * 1e3, e.t_experts * 1e3, e.t_disk * 1e3, e.t_other * 1e3));
   if (m.layout.spec.is_moe())
     write_out(fmt::format("          hit rate {:.1f} %, {} from disk per token\n", e.hit_rate * 100,
                           format_size(static_cast<uint64_t>(e.disk_bytes_per_tok))));

@@ -24,6 +24,7 @@ struct Options {
   std::optional<std::string> prompt, file;
   std::optional<uint64_t> seed;
   ChatOptions chat;
+  bool raw = false;
   std::string draft;
 };
 
@@ -57,27 +58,37 @@ std::optional<std::string> one_prompt(const Options& o) {
 void print_stats(const Options& o, const Answer& answer) {
   const GenerateResult& r = answer.result;
   if (r.finish == Finish::kContext)
-    note(o.common.quiet, "hob: note: the answer ends because the context is full; --ctx sets its size");
+    note(o.common.quiet,
+         "hob: note: the answer ends because the context is full; --ctx sets its size");
   Usage all = r.prefill;
   all += r.decode;
-  note(o.common.quiet,
-       fmt::format("{:.2f} tok/s, hit rate {:.1f} %, {}/token, peak memory {}, seed {} (prompt {} tokens at {:.1f} tok/s; "
-                   "answer {} tokens, {})",
-                   r.decode.tok_s(), r.decode.hit_rate() * 100, format_size(static_cast<uint64_t>(r.decode.bytes_per_tok())),
-                   format_size(own_peak_bytes()), *o.seed, r.prefill.n_tok, r.prefill.tok_s(), r.tokens.size(),
-                   finish_name(r.finish)));
+  note(o.common.quiet, fmt::format("{:.2f} tok/s, hit rate {:.1f} %, {}/token, peak memory {}, "
+                                   "seed {} (prompt {} tokens at {:.1f} tok/s; "
+                                   "answer {} tokens, {})",
+                                   r.decode.tok_s(), r.decode.hit_rate() * 100,
+                                   format_size(static_cast<uint64_t>(r.decode.bytes_per_tok())),
+                                   format_size(own_peak_bytes()), *o.seed, r.prefill.n_tok,
+                                   r.prefill.tok_s(), r.tokens.size(), finish_name(r.finish)));
 }
 
 void print_json(const Options& o, const Answer& answer) {
   const GenerateResult& r = answer.result;
-  write_json({{"text", answer.text}, {"tokens", r.tokens}, {"finish", finish_name(r.finish)},
-              {"n_prompt_tok", r.prefill.n_tok}, {"n_tok", r.tokens.size()}, {"tok_s", r.decode.tok_s()},
-              {"prefill_tok_s", r.prefill.tok_s()}, {"hit_rate", r.decode.hit_rate()},
-              {"bytes_per_tok", r.decode.bytes_per_tok()}, {"stall_share", r.decode.stall_share()},
-              {"peak_bytes", own_peak_bytes()}, {"seed", *o.seed}});
+  write_json({{"text", answer.text},
+              {"tokens", r.tokens},
+              {"finish", finish_name(r.finish)},
+              {"n_prompt_tok", r.prefill.n_tok},
+              {"n_tok", r.tokens.size()},
+              {"tok_s", r.decode.tok_s()},
+              {"prefill_tok_s", r.prefill.tok_s()},
+              {"hit_rate", r.decode.hit_rate()},
+              {"bytes_per_tok", r.decode.bytes_per_tok()},
+              {"stall_share", r.decode.stall_share()},
+              {"peak_bytes", own_peak_bytes()},
+              {"seed", *o.seed}});
 }
 
-void answer_once(const Options& o, Chat& chat, const std::string& prompt, const std::atomic<bool>& interrupted) {
+void answer_once(const Options& o, Chat& chat, const std::string& prompt,
+                 const std::atomic<bool>& interrupted) {
   ProgressBar bar(o.common.quiet);
   const auto on_text = [&](std::string_view text) {
     bar.clear();
@@ -97,7 +108,8 @@ void answer_once(const Options& o, Chat& chat, const std::string& prompt, const 
     flush_out();
     print_stats(o, answer);
   }
-  if (answer.result.finish == Finish::kCancelled) fail(Code::kCancelled, "[run] expected to finish the answer, was interrupted");
+  if (answer.result.finish == Finish::kCancelled)
+    fail(Code::kCancelled, "[run] expected to finish the answer, was interrupted");
 }
 
 void run(Options o) {
@@ -105,11 +117,14 @@ void run(Options o) {
   const SessionOptions session_opts = session_options(o.common);
   const std::optional<std::string> prompt = one_prompt(o);
   if (prompt && prompt->empty()) throw UsageError("[usage] expected a prompt, got an empty one");
-  const std::unique_ptr<ModelSession> session = load_session(o.common, session_opts);
-  Chat chat(*session, o.chat);
+  ModelPlan plan = plan_model(session_opts);
+  ChatText text = make_chat_text(plan.file.metadata(), o.raw);
+  const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
+  Chat chat(*session, std::move(text), o.chat);
   std::atomic<bool>& interrupted = install_interrupt(/*patient=*/!prompt);
   if (prompt) return answer_once(o, chat, *prompt, interrupted);
-  run_repl(chat, interrupted, o.common.quiet, [&](const Answer& answer) { print_stats(o, answer); });
+  run_repl(chat, interrupted, o.common.quiet,
+           [&](const Answer& answer) { print_stats(o, answer); });
 }
 
 }  // namespace
@@ -117,7 +132,8 @@ void run(Options o) {
 Runner setup_run(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_common_options(app, o->common);
-  app.add_option("-p,--prompt", o->prompt, "the prompt; without it: stdin, or a chat on a terminal");
+  app.add_option("-p,--prompt", o->prompt,
+                 "the prompt; without it: stdin, or a chat on a terminal");
   app.add_option("-f,--file", o->file, "file with the prompt; - = stdin");
   app.add_option("-n", o->chat.max_new_tok, "most tokens of the answer; default: until it ends")
       ->check(CLI::Range(0, 1 << 24));
@@ -130,7 +146,7 @@ Runner setup_run(CLI::App& app) {
   app.add_option("--presence-penalty", s.presence_penalty, "0 = off");
   app.add_option("--frequency-penalty", s.frequency_penalty, "0 = off");
   app.add_option("--seed", o->seed, "default: a random one, printed");
-  app.add_flag("--raw", o->chat.raw, "no chat template: continue the text");
+  app.add_flag("--raw", o->raw, "no chat template: continue the text");
   app.add_option("--draft", o->draft, "(not yet)");
   return [o] { run(*o); };
 }

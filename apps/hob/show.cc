@@ -1,4 +1,5 @@
-// hob show MODEL [--tensors]: metadata, expert geometry, tensors. Works on every readable GGUF, runnable or not.
+// hob show MODEL [--tensors]: metadata, expert geometry, tensors. Works on every readable GGUF,
+// runnable or not.
 #include <fmt/format.h>
 
 #include <memory>
@@ -54,7 +55,8 @@ std::string one_line(std::string text) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < 32) c = ' ';
   constexpr size_t kMost = 100;
-  if (text.size() > kMost) text = text.substr(0, kMost) + fmt::format("... ({} bytes)", text.size());
+  if (text.size() > kMost)
+    text = text.substr(0, kMost) + fmt::format("... ({} bytes)", text.size());
   return text;
 }
 
@@ -70,16 +72,23 @@ Json experts_json(const ModelLayout& layout) {
     uint64_t bytes = 0;
     for (const ExpertMatrix& m : g.layers[i].parts) bytes += m.bytes_per_expert;
     const ExpertMatrix& gate = g.layers[i].parts[kGate];
-    return {{"n_experts", g.layers[i].n_experts}, {"top_k", layout.spec.moe.top_k}, {"d_expert", gate.rows},
-            {"bytes_per_expert", bytes},          {"dtype", dtype_info(gate.dtype).name}, {"first_layer", i}};
+    return {{"n_experts", g.layers[i].n_experts},
+            {"top_k", layout.spec.moe.top_k},
+            {"d_expert", gate.rows},
+            {"bytes_per_expert", bytes},
+            {"dtype", dtype_info(gate.dtype).name},
+            {"first_layer", i}};
   }
   return nullptr;
 }
 
 void print_json(const Options& o, const GgufFile& file, const Binding& binding) {
   Json metadata;
-  for (const auto& [key, value] : file.metadata().entries()) metadata[key] = std::visit(ToJson{}, value);
-  Json object = {{"files", file.files()}, {"bytes", file.total_bytes()}, {"n_tensors", file.tensors().size()},
+  for (const auto& [key, value] : file.metadata().entries())
+    metadata[key] = std::visit(ToJson{}, value);
+  Json object = {{"files", file.files()},
+                 {"bytes", file.total_bytes()},
+                 {"n_tensors", file.tensors().size()},
                  {"runnable", binding.layout.has_value()}};
   if (binding.layout) {
     object["family"] = binding.layout->spec.family;
@@ -91,26 +100,36 @@ void print_json(const Options& o, const GgufFile& file, const Binding& binding) 
   object["metadata"] = metadata;
   if (o.tensors)
     for (const RawTensor& t : file.tensors())
-      object["tensors"].push_back({{"name", t.name}, {"dtype", dtype_info(t.dtype).name},
-                                   {"shape", std::vector<int64_t>(t.shape.dim.begin(), t.shape.dim.begin() + t.shape.n_dims)},
-                                   {"bytes", t.n_bytes}, {"file", t.file}, {"offset", t.offset}});
+      object["tensors"].push_back(
+          {{"name", t.name},
+           {"dtype", dtype_info(t.dtype).name},
+           {"shape",
+            std::vector<int64_t>(t.shape.dim.begin(), t.shape.dim.begin() + t.shape.n_dims)},
+           {"bytes", t.n_bytes},
+           {"file", t.file},
+           {"offset", t.offset}});
   write_json(object);
 }
 
 void print_text(const Options& o, const GgufFile& file, const Binding& binding) {
-  write_out(fmt::format("{}: {}, {} tensors in {} file(s)\n", o.common.model, format_size(file.total_bytes()),
-                        file.tensors().size(), file.files().size()));
+  write_out(fmt::format("{}: {}, {} tensors in {} file(s)\n", o.common.model,
+                        format_size(file.total_bytes()), file.tensors().size(),
+                        file.files().size()));
   if (!binding.layout) {
     write_out(fmt::format("not runnable: {}\n", binding.problem));
   } else {
     const ModelSpec& s = binding.layout->spec;
-    write_out(fmt::format("family {}: {} layers, width {}, {} heads ({} KV), vocabulary {}, trained on {} tokens of context\n",
-                          s.family, s.n_layers, s.d_model, s.attn.n_heads, s.attn.n_kv_heads, s.n_vocab, s.n_ctx_train));
+    write_out(
+        fmt::format("family {}: {} layers, width {}, {} heads ({} KV), vocabulary {}, trained on "
+                    "{} tokens of context\n",
+                    s.family, s.n_layers, s.d_model, s.attn.n_heads, s.attn.n_kv_heads, s.n_vocab,
+                    s.n_ctx_train));
     if (const Json e = experts_json(*binding.layout); !e.is_null())
-      write_out(fmt::format("experts: {} per layer, {} per token, width {}, {} each ({}); dense part {}\n",
-                            e["n_experts"].get<int>(), e["top_k"].get<int>(), e["d_expert"].get<int>(),
-                            format_size(e["bytes_per_expert"].get<uint64_t>()), e["dtype"].get<std::string>(),
-                            format_size(binding.layout->dense_bytes)));
+      write_out(fmt::format(
+          "experts: {} per layer, {} per token, width {}, {} each ({}); dense part {}\n",
+          e["n_experts"].get<int>(), e["top_k"].get<int>(), e["d_expert"].get<int>(),
+          format_size(e["bytes_per_expert"].get<uint64_t>()), e["dtype"].get<std::string>(),
+          format_size(binding.layout->dense_bytes)));
   }
   write_out("metadata:\n");
   for (const auto& [key, value] : file.metadata().entries())
@@ -118,8 +137,8 @@ void print_text(const Options& o, const GgufFile& file, const Binding& binding) 
   if (!o.tensors) return;
   write_out("tensors:\n");
   for (const RawTensor& t : file.tensors())
-    write_out(fmt::format("  {:<44} {:<7} {:<20} {:>10}\n", t.name, dtype_info(t.dtype).name, t.shape.str(),
-                          format_size(t.n_bytes)));
+    write_out(fmt::format("  {:<44} {:<7} {:<20} {:>10}\n", t.name, dtype_info(t.dtype).name,
+                          t.shape.str(), format_size(t.n_bytes)));
 }
 
 void run(const Options& o) {

@@ -19,7 +19,8 @@ std::vector<int32_t> parse_token_list(std::string_view text) {
     int32_t id = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     if (error != std::errc() || end != word.data() + word.size())
-      throw UsageError(fmt::format("[tokens] expected ids separated by commas, got '{}'", word.substr(0, 40)));
+      throw UsageError(
+          fmt::format("[tokens] expected ids separated by commas, got '{}'", word.substr(0, 40)));
     ids.push_back(id);
     text.remove_prefix(word.size());
   }

@@ -23,7 +23,8 @@ void decode(const Options& o, const Tokenizer& tokenizer) {
   const std::vector<TokenId> ids = parse_token_list(read_stdin());
   for (size_t i = 0; i < ids.size(); i++)
     if (ids[i] < 0 || ids[i] >= tokenizer.n_vocab())
-      fail(Code::kInvalidArgument, "[tokens] expected ids in [0, {}), token {} is {}", tokenizer.n_vocab(), i, ids[i]);
+      fail(Code::kInvalidArgument, "[tokens] expected ids in [0, {}), token {} is {}",
+           tokenizer.n_vocab(), i, ids[i]);
   const std::string text = tokenizer.decode(ids, /*special=*/!o.no_special);
   if (o.common.json)
     write_json({{"text", text}, {"n_tok", ids.size()}});
@@ -32,8 +33,8 @@ void decode(const Options& o, const Tokenizer& tokenizer) {
 }
 
 void encode(const Options& o, const Tokenizer& tokenizer) {
-  const std::vector<TokenId> ids =
-      tokenizer.encode(read_stdin(), {.add_special = !o.no_special, .parse_special = !o.no_special});
+  const std::vector<TokenId> ids = tokenizer.encode(
+      read_stdin(), {.add_special = !o.no_special, .parse_special = !o.no_special});
   if (o.common.json)
     write_json({{"tokens", ids}, {"n_tok", ids.size()}});
   else
@@ -52,7 +53,8 @@ Runner setup_tokenize(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_model_argument(app, o->common);
   app.add_flag("--decode", o->decode, "ids on stdin, text on stdout");
-  app.add_flag("--no-special", o->no_special, "no BOS/EOS; control tokens in the text are plain text");
+  app.add_flag("--no-special", o->no_special,
+               "no BOS/EOS; control tokens in the text are plain text");
   add_output_options(app, o->common);
   return [o] { run(*o); };
 }

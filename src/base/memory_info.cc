@@ -22,7 +22,8 @@ std::optional<uint64_t> read_number(const std::string& path) {
   return parse_number(word);
 }
 
-// The number after `key` in files of the form "key: 123 kB" or "key 123"; nullopt when it is not there.
+// The number after `key` in files of the form "key: 123 kB" or "key 123"; nullopt when it is not
+// there.
 std::optional<uint64_t> read_field(const std::string& path, std::string_view key) {
   std::ifstream in(path);
   std::string line;
@@ -56,8 +57,9 @@ void apply_group(const GroupFiles& files, const std::string& dir, MemoryInfo& in
   info.cgroup_room_bytes = std::min(info.cgroup_room_bytes.value_or(UINT64_MAX), room);
 }
 
-// The limit of any parent binds its children, so every level is asked. Inside a container the path of
-// /proc/self/cgroup may name directories that are not mounted; then only the root of the mount is there to ask.
+// The limit of any parent binds its children, so every level is asked. Inside a container the path
+// of /proc/self/cgroup may name directories that are not mounted; then only the root of the mount
+// is there to ask.
 void walk_up(const GroupFiles& files, MemoryInfo& info) {
   std::string path = files.path;
   while (!path.empty() && path != "/") {
@@ -79,7 +81,8 @@ void read_cgroups(const MemoryPaths& paths, MemoryInfo& info) {
     const std::string path = line.substr(second + 1);
     if (controllers == ",,") {
       for (const char* mount : {"", "/unified"})
-        walk_up({paths.cgroup + mount, path, "memory.max", "memory.current", "inactive_file"}, info);
+        walk_up({paths.cgroup + mount, path, "memory.max", "memory.current", "inactive_file"},
+                info);
     } else if (controllers.find(",memory,") != std::string::npos) {
       walk_up({paths.cgroup + "/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes",
                "total_inactive_file"},

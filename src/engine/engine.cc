@@ -11,13 +11,14 @@ Engine::Engine(Decoder& decoder, KvStore& kv, ExpertCache* experts, const Engine
       kv_(&kv),
       experts_(experts),
       limits_(limits),
-      logits_(static_cast<size_t>(limits.max_logit_rows) * static_cast<size_t>(decoder.spec().n_vocab) *
-              sizeof(float)) {
+      logits_(static_cast<size_t>(limits.max_logit_rows) *
+              static_cast<size_t>(decoder.spec().n_vocab) * sizeof(float)) {
   HOB_CHECK(limits.n_ctx >= 1 && limits.max_rows >= 1 && limits.max_logit_rows >= 1);
 }
 
 const Engine::Sequence& Engine::at(int seq) const {
-  HOB_CHECK(seq >= 0 && static_cast<size_t>(seq) < sequences_.size() && sequences_[static_cast<size_t>(seq)].open);
+  HOB_CHECK(seq >= 0 && static_cast<size_t>(seq) < sequences_.size() &&
+            sequences_[static_cast<size_t>(seq)].open);
   return sequences_[static_cast<size_t>(seq)];
 }
 
@@ -39,9 +40,11 @@ void Engine::feed(int seq, std::span<const int32_t> tokens, int n_logits) {
   Sequence& s = sequences_[static_cast<size_t>(seq)];
   for (size_t i = 0; i < tokens.size(); i++)
     if (tokens[i] < 0 || tokens[i] >= n_vocab())
-      fail(Code::kInvalidArgument, "[tokens] expected ids in [0, {}), token {} is {}", n_vocab(), i, tokens[i]);
+      fail(Code::kInvalidArgument, "[tokens] expected ids in [0, {}), token {} is {}", n_vocab(), i,
+           tokens[i]);
   if (at(seq).tokens.size() + tokens.size() > static_cast<size_t>(limits_.n_ctx))
-    fail(Code::kInvalidArgument, "[context] expected at most {} tokens (--ctx), got {} ({} present + {} new)",
+    fail(Code::kInvalidArgument,
+         "[context] expected at most {} tokens (--ctx), got {} ({} present + {} new)",
          limits_.n_ctx, s.tokens.size() + tokens.size(), s.tokens.size(), tokens.size());
   s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
   s.logits_from = static_cast<int>(s.tokens.size()) - n_logits;
@@ -69,10 +72,11 @@ std::vector<SeqView> Engine::views() const {
 void Engine::append_rows(const RowPlan& plan, StepBatch& batch) {
   Sequence& s = sequences_[static_cast<size_t>(plan.seq)];
   const auto slots = kv_->reserve(s.kv, plan.n_tok);
-  if (!slots) {  // the caller sized the pool for n_ctx tokens of every sequence, so this is too many sequences
+  if (!slots) {  // the caller sized the pool for n_ctx tokens of every sequence, so this is too
+                 // many sequences
     s.error = std::make_exception_ptr(Error(
-        Code::kResourceExhausted, fmt::format("[kv] expected room for {} more tokens, {} are free", plan.n_tok,
-                                              kv_->free_tokens())));
+        Code::kResourceExhausted, fmt::format("[kv] expected room for {} more tokens, {} are free",
+                                              plan.n_tok, kv_->free_tokens())));
     return;
   }
   const std::span<const int32_t> visible = kv_->slots(s.kv);
@@ -117,12 +121,15 @@ void Engine::commit(std::span<const RowPlan> plan, const LogitsSink& sink) {
 }
 
 bool Engine::step(const LogitsSink& sink) {
-  std::vector<RowPlan> plan = schedule(views(), {limits_.max_rows, limits_.max_logit_rows}, next_first_);
+  std::vector<RowPlan> plan =
+      schedule(views(), {limits_.max_rows, limits_.max_logit_rows}, next_first_);
   if (plan.empty()) return false;
   next_first_ = (next_first_ + 1) % static_cast<int>(sequences_.size());
   StepBatch batch;
   for (const RowPlan& p : plan) append_rows(p, batch);
-  std::erase_if(plan, [&](const RowPlan& p) { return sequences_[static_cast<size_t>(p.seq)].error != nullptr; });
+  std::erase_if(plan, [&](const RowPlan& p) {
+    return sequences_[static_cast<size_t>(p.seq)].error != nullptr;
+  });
   if (batch.rows.empty()) return true;
   if (experts_) experts_->begin_step();
   const Mat logits{.data = reinterpret_cast<float*>(logits_.data()),

@@ -1,6 +1,7 @@
 #pragma once
-// One step loop for any number of sequences: schedule -> StepBatch -> forward -> commit -> logits to the caller.
-// Commands drive it directly (run, logits, perplexity, bench); the server will drive the same loop.
+// One step loop for any number of sequences: schedule -> StepBatch -> forward -> commit -> logits
+// to the caller. Commands drive it directly (run, logits, perplexity, bench); the server will drive
+// the same loop.
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -20,7 +21,8 @@ struct EngineLimits {
   int max_logit_rows = 1;  // rows of logits of a step
 };
 
-// Logits after `position`: the distribution of the token at position + 1. Valid during the call only.
+// Logits after `position`: the distribution of the token at position + 1. Valid during the call
+// only.
 using LogitsSink = std::function<void(int seq, int position, std::span<const float> logits)>;
 
 // Engine thread only. Borrows everything.
@@ -34,21 +36,23 @@ class Engine {
   int open();           // a new empty sequence; its index
   void close(int seq);  // gives its KV slots back
   // Appends tokens that the next steps will compute; the last n_logits of them want logits. Throws
-  // Error(kInvalidArgument) when an id is not in the vocabulary or the context limit would be exceeded; the sequence is
-  // unchanged then.
+  // Error(kInvalidArgument) when an id is not in the vocabulary or the context limit would be
+  // exceeded; the sequence is unchanged then.
   void feed(int seq, std::span<const int32_t> tokens, int n_logits);
   // Drops what is pending, keeps the first n_tok computed tokens, clears the error.
   void rewind(int seq, int n_tok);
 
-  // Computes one step. False when nothing was pending. A sequence whose rows failed gets its error() and is taken out
-  // of the following steps; all others go on.
+  // Computes one step. False when nothing was pending. A sequence whose rows failed gets its
+  // error() and is taken out of the following steps; all others go on.
   bool step(const LogitsSink& sink);
 
   // Computed and pending tokens, in order.
   std::span<const int32_t> tokens(int seq) const { return at(seq).tokens; }
   int n_computed(int seq) const { return at(seq).n_computed; }
   const std::exception_ptr& error(int seq) const { return at(seq).error; }
-  ExpertCacheStats expert_stats() const { return experts_ ? experts_->stats() : ExpertCacheStats{}; }
+  ExpertCacheStats expert_stats() const {
+    return experts_ ? experts_->stats() : ExpertCacheStats{};
+  }
 
  private:
   struct Sequence {

@@ -7,9 +7,11 @@
 namespace hob {
 namespace {
 
-// Keeps the computed tokens that `prompt` shares, at most all but one: the last row must be computed for its logits.
+// Keeps the computed tokens that `prompt` shares, at most all but one: the last row must be
+// computed for its logits.
 void keep_common_prefix(Engine& engine, int seq, std::span<const int32_t> prompt) {
-  const std::span<const int32_t> present = engine.tokens(seq).first(static_cast<size_t>(engine.n_computed(seq)));
+  const std::span<const int32_t> present =
+      engine.tokens(seq).first(static_cast<size_t>(engine.n_computed(seq)));
   const auto [end, _] = std::mismatch(present.begin(), present.end(), prompt.begin(), prompt.end());
   const auto n_same = static_cast<int>(end - present.begin());
   engine.rewind(seq, std::min(n_same, static_cast<int>(prompt.size()) - 1));
@@ -34,9 +36,11 @@ bool run_prefill(Engine& engine, int seq, const LogitsSink& sink, const Generate
 }
 
 void check_prompt(const Engine& engine, std::span<const int32_t> prompt) {
-  if (prompt.empty()) fail(Code::kInvalidArgument, "[prompt] expected at least one token, got none");
+  if (prompt.empty())
+    fail(Code::kInvalidArgument, "[prompt] expected at least one token, got none");
   if (prompt.size() >= static_cast<size_t>(engine.limits().n_ctx))
-    fail(Code::kInvalidArgument, "[context] expected a prompt of fewer than {} tokens (--ctx), got {}",
+    fail(Code::kInvalidArgument,
+         "[context] expected a prompt of fewer than {} tokens (--ctx), got {}",
          engine.limits().n_ctx, prompt.size());
 }
 
@@ -44,15 +48,20 @@ void check_prompt(const Engine& engine, std::span<const int32_t> prompt) {
 
 const char* finish_name(Finish finish) {
   switch (finish) {
-    case Finish::kStop: return "stop";
-    case Finish::kLength: return "length";
-    case Finish::kContext: return "context";
-    case Finish::kCancelled: return "cancelled";
+    case Finish::kStop:
+      return "stop";
+    case Finish::kLength:
+      return "length";
+    case Finish::kContext:
+      return "context";
+    case Finish::kCancelled:
+      return "cancelled";
   }
   return "?";
 }
 
-GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt, const GenerateOptions& options) {
+GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt,
+                        const GenerateOptions& options) {
   options.sampling.check();
   check_prompt(engine, prompt);
   keep_common_prefix(engine, seq, prompt);
@@ -62,7 +71,8 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
   GenerateResult result;
   int32_t next = -1;
   const LogitsSink sink = [&](int, int position, std::span<const float> logits) {
-    next = sample(logits, options.sampling, engine.tokens(seq), static_cast<uint32_t>(position) + 1);
+    next =
+        sample(logits, options.sampling, engine.tokens(seq), static_cast<uint32_t>(position) + 1);
   };
   const Meter prefill_meter(engine);
   const bool complete = run_prefill(engine, seq, sink, options);

@@ -17,8 +17,8 @@ const char* finish_name(Finish finish);
 struct GenerateOptions {
   int max_new_tok = -1;  // -1 = until the end token or the context limit
   SamplingParams sampling;
-  const std::atomic<bool>* cancel = nullptr;         // checked between steps
-  std::function<bool(int32_t token)> is_end;         // ends the answer; the token itself is not reported
+  const std::atomic<bool>* cancel = nullptr;  // checked between steps
+  std::function<bool(int32_t token)> is_end;  // ends the answer; the token itself is not reported
   std::function<void(int32_t token)> on_token;
   std::function<void(int done, int total)> on_prefill;  // tokens of the prompt
 };
@@ -29,8 +29,10 @@ struct GenerateResult {
   Usage prefill, decode;
 };
 
-// `prompt`: the whole text so far; a prefix that the sequence has already computed is kept. Throws what ended the
-// sequence when it failed, and Error(kInvalidArgument) when the prompt leaves no room for an answer.
-GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt, const GenerateOptions& options);
+// `prompt`: the whole text so far; a prefix that the sequence has already computed is kept. Throws
+// what ended the sequence when it failed, and Error(kInvalidArgument) when the prompt leaves no
+// room for an answer.
+GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt,
+                        const GenerateOptions& options);
 
 }  // namespace hob

@@ -16,11 +16,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // 96 MiB: three times a large desktop's last-level cache, so that every product reads memory.
 constexpr size_t kPoolBytes = 96 << 20;
-// Plain numbers in every element type: as f32 1.1e-28, as f16 6e-4, as integers 17; no denormals, which would be slow.
+// Plain numbers in every element type: as f32 1.1e-28, as f16 6e-4, as integers 17; no denormals,
+// which would be slow.
 constexpr int kFill = 0x11;
 
 AlignedBuffer filled_pool(size_t n_bytes) {
@@ -29,7 +32,8 @@ AlignedBuffer filled_pool(size_t n_bytes) {
   return pool;
 }
 
-// Median seconds of `work`, repeated for about `budget` seconds, at least three times, after one warm-up.
+// Median seconds of `work`, repeated for about `budget` seconds, at least three times, after one
+// warm-up.
 double median_seconds(double budget, const std::function<void()>& work) {
   work();
   std::vector<double> times;
@@ -91,9 +95,10 @@ class ExpertPool {
   AlignedBuffer pool_;
 };
 
-// Seconds of one expert_ffn call over `n_groups` experts with `rows_each` rows each, cycling through the pool.
-double expert_call_seconds(Backend& backend, const ExpertPool& pool, const ExpertLayer& layer, int n_groups,
-                           int rows_each) {
+// Seconds of one expert_ffn call over `n_groups` experts with `rows_each` rows each, cycling
+// through the pool.
+double expert_call_seconds(Backend& backend, const ExpertPool& pool, const ExpertLayer& layer,
+                           int n_groups, int rows_each) {
   const int n_rows = n_groups * rows_each;
   Activations x(rows_each, layer.parts[kGate].cols);
   Activations out(n_rows, layer.parts[kDown].rows);
@@ -104,8 +109,9 @@ double expert_call_seconds(Backend& backend, const ExpertPool& pool, const Exper
   return median_seconds(0.06, [&] {
     std::vector<ExpertGroup> groups;
     for (int g = 0; g < n_groups; g++, next++)
-      groups.push_back({pool.weight(next, kGate), pool.weight(next, kUp), pool.weight(next, kDown), rows,
-                        std::span(out_rows).subspan(static_cast<size_t>(g * rows_each), rows.size())});
+      groups.push_back(
+          {pool.weight(next, kGate), pool.weight(next, kUp), pool.weight(next, kDown), rows,
+           std::span(out_rows).subspan(static_cast<size_t>(g * rows_each), rows.size())});
     backend.expert_ffn(x.mat, groups, Activation::kSilu, out.mat);
   });
 }
@@ -126,22 +132,26 @@ double measure_ram_bandwidth(int n_threads) {
     for (size_t t = 0; t < sums.size(); t++)
       threads.emplace_back([&, t] { sums[t] += sum_words(words + t * share, share); });
     for (std::thread& t : threads) t.join();
-    best = std::max(best, static_cast<double>(share * sums.size() * sizeof(uint64_t)) / seconds_since(start));
+    best = std::max(
+        best, static_cast<double>(share * sums.size() * sizeof(uint64_t)) / seconds_since(start));
   }
   // Reading the sums keeps the compiler from dropping the loads.
   HOB_CHECK(std::count(sums.begin(), sums.end(), uint64_t{1}) == 0);
   return best;
 }
 
-DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry, const ExpertCacheOptions& options) {
+DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
+                                 const ExpertCacheOptions& options) {
   std::vector<ReadOp> candidates;
   size_t largest = 0;
   for (const ExpertLayer& layer : geometry.layers)
     for (const ExpertMatrix& m : layer.parts)
       for (int e = 0; e < layer.n_experts; e++) {
-        const uint64_t offset = (m.offset + static_cast<uint64_t>(e) * m.bytes_per_expert) / kIoAlign * kIoAlign;
+        const uint64_t offset =
+            (m.offset + static_cast<uint64_t>(e) * m.bytes_per_expert) / kIoAlign * kIoAlign;
         const size_t n_bytes = round_up(m.bytes_per_expert, kIoAlign);
-        candidates.push_back({.file = m.file, .offset = offset, .n_bytes = n_bytes, .n_required = 1});
+        candidates.push_back(
+            {.file = m.file, .offset = offset, .n_bytes = n_bytes, .n_required = 1});
         largest = std::max(largest, n_bytes);
       }
   if (candidates.empty()) return {};
@@ -150,7 +160,8 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry, const ExpertCac
   const auto depth = static_cast<size_t>(options.io_depth);
   AlignedBuffer buffer(depth * largest);
   const auto reader = make_async_reader(
-      geometry.files, {.depth = options.io_depth, .direct_io = options.direct_io, .use_uring = options.use_uring});
+      geometry.files,
+      {.depth = options.io_depth, .direct_io = options.direct_io, .use_uring = options.use_uring});
   size_t next = 0, n_in_flight = 0;
   uint64_t bytes = 0;
   const auto submit = [&](uint64_t slot) {
@@ -172,14 +183,17 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry, const ExpertCac
       if (elapsed < 0.3) submit(done.tag);
     }
   }
-  return {.bytes_per_s = static_cast<double>(bytes) / std::max(elapsed, 1e-9), .direct = reader->direct(0)};
+  return {.bytes_per_s = static_cast<double>(bytes) / std::max(elapsed, 1e-9),
+          .direct = reader->direct(0)};
 }
 
 ProductRate measure_linear(Backend& backend, DType dtype, int d_out, int d_in, int chunk) {
   const size_t stride = round_up(backend.prepared_bytes(dtype, d_out, d_in), 64);
   const size_t n = std::clamp<size_t>(kPoolBytes / stride, 1, 4096);
   const AlignedBuffer pool = filled_pool(n * stride);
-  const auto weight = [&](size_t i) { return Weight{dtype, d_out, d_in, pool.data() + i % n * stride}; };
+  const auto weight = [&](size_t i) {
+    return Weight{dtype, d_out, d_in, pool.data() + i % n * stride};
+  };
   const auto call_seconds = [&](int rows) {
     Activations x(rows, d_in), y(rows, d_out);
     size_t next = 0;
@@ -205,12 +219,14 @@ ProductRate measure_experts(Backend& backend, const ExpertLayer& layer, const Ex
 }
 
 double measure_layer_overhead(Backend& backend, int d_model, int n_experts, int top_k) {
-  Activations x(1, d_model), y(1, d_model), parts(std::max(1, top_k), d_model), logits(1, std::max(1, n_experts));
+  Activations x(1, d_model), y(1, d_model), parts(std::max(1, top_k), d_model),
+      logits(1, std::max(1, n_experts));
   const std::vector<float> norm(static_cast<size_t>(d_model), 1.f);
   std::vector<int32_t> ids(static_cast<size_t>(std::max(1, top_k)));
   std::vector<float> weights(ids.size());
   return median_seconds(0.02, [&] {
-    for (int i = 0; i < 4; i++) backend.rms_norm(x.mat, norm.data(), 1e-5f, y.mat);  // two norms, Q and K norms
+    for (int i = 0; i < 4; i++)
+      backend.rms_norm(x.mat, norm.data(), 1e-5f, y.mat);  // two norms, Q and K norms
     backend.add(x.mat, y.mat);
     if (n_experts == 0) return;
     backend.route(logits.mat, top_k, true, ids.data(), weights.data());

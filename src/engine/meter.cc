@@ -17,12 +17,13 @@ Meter::Meter(const Engine& engine)
 
 Usage Meter::stop(int n_tok) const {
   const ExpertCacheStats after = engine_->expert_stats();
-  return {.n_tok = n_tok,
-          .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(),
-          .hits = after.hits - before_.hits,
-          .misses = after.misses - before_.misses,
-          .bytes_read = after.bytes_read - before_.bytes_read,
-          .stall_seconds = static_cast<double>(after.stall_ns - before_.stall_ns) * 1e-9};
+  return {
+      .n_tok = n_tok,
+      .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(),
+      .hits = after.hits - before_.hits,
+      .misses = after.misses - before_.misses,
+      .bytes_read = after.bytes_read - before_.bytes_read,
+      .stall_seconds = static_cast<double>(after.stall_ns - before_.stall_ns) * 1e-9};
 }
 
 }  // namespace hob

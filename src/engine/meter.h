@@ -16,7 +16,9 @@ struct Usage {
 
   double tok_s() const { return seconds > 0 ? n_tok / seconds : 0; }
   // Share of expert uses that found the expert in memory; 1 for a model without experts.
-  double hit_rate() const { return hits + misses ? static_cast<double>(hits) / static_cast<double>(hits + misses) : 1; }
+  double hit_rate() const {
+    return hits + misses ? static_cast<double>(hits) / static_cast<double>(hits + misses) : 1;
+  }
   double bytes_per_tok() const { return n_tok ? static_cast<double>(bytes_read) / n_tok : 0; }
   double stall_share() const { return seconds > 0 ? stall_seconds / seconds : 0; }
   Usage& operator+=(const Usage& other);

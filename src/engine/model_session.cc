@@ -22,7 +22,8 @@ int widest_row(const ModelSpec& spec) {
 }
 
 int logit_rows(const SessionOptions& options, int rows) {
-  return std::clamp(options.max_logit_rows ? options.max_logit_rows : options.n_seqs, 1, std::max(rows, 1));
+  return std::clamp(options.max_logit_rows ? options.max_logit_rows : options.n_seqs, 1,
+                    std::max(rows, 1));
 }
 
 int pool_tokens(const SessionOptions& options) {
@@ -30,10 +31,12 @@ int pool_tokens(const SessionOptions& options) {
   return per_seq * options.n_seqs;
 }
 
-uint64_t step_scratch_bytes(const ModelSpec& spec, const Backend& backend, const SessionOptions& options, int rows) {
-  const uint64_t logits = static_cast<uint64_t>(logit_rows(options, rows)) * static_cast<uint64_t>(spec.n_vocab) *
-                          sizeof(float);
-  return Decoder::scratch_bytes(spec, rows, options.n_ctx) + backend.scratch_bytes(rows, widest_row(spec)) + logits;
+uint64_t step_scratch_bytes(const ModelSpec& spec, const Backend& backend,
+                            const SessionOptions& options, int rows) {
+  const uint64_t logits = static_cast<uint64_t>(logit_rows(options, rows)) *
+                          static_cast<uint64_t>(spec.n_vocab) * sizeof(float);
+  return Decoder::scratch_bytes(spec, rows, options.n_ctx) +
+         backend.scratch_bytes(rows, widest_row(spec)) + logits;
 }
 
 uint64_t vocab_entries(const Metadata& metadata) {
@@ -62,8 +65,11 @@ PlanInput plan_input(const ModelPlan& m) {
   in.kv_bytes = KvStore::bytes(kv, pool_tokens(options));
   in.kv_bytes_per_ctx_tok = kv.bytes_per_token() * static_cast<uint64_t>(options.n_seqs);
   in.n_ctx = options.n_ctx;
-  in.base_process_bytes = base_process_bytes(vocab_entries(m.file.metadata()), m.backend->n_threads());
-  in.scratch_bytes = [&m, &spec](int rows) { return step_scratch_bytes(spec, *m.backend, m.options, rows); };
+  in.base_process_bytes =
+      base_process_bytes(vocab_entries(m.file.metadata()), m.backend->n_threads());
+  in.scratch_bytes = [&m, &spec](int rows) {
+    return step_scratch_bytes(spec, *m.backend, m.options, rows);
+  };
   if (spec.is_moe()) {
     in.experts_bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);
     in.smallest_cache_bytes = ExpertCache::smallest_budget(m.layout.experts, *m.backend);
@@ -72,8 +78,8 @@ PlanInput plan_input(const ModelPlan& m) {
   return in;
 }
 
-// Touches every page of the KV pool now, so that the memory that was planned is really there and a long conversation
-// cannot be the one that finds out otherwise.
+// Touches every page of the KV pool now, so that the memory that was planned is really there and a
+// long conversation cannot be the one that finds out otherwise.
 void touch_kv(const KvStore& kv, const KvGeometry& geometry, int n_tokens) {
   const size_t element = kv.type() == KvType::kF32 ? 4 : 2;
   for (size_t i = 0; i < geometry.layers.size(); i++) {
@@ -110,7 +116,8 @@ std::unique_ptr<ModelSession> ModelSession::load(ModelPlan plan, const LoadProgr
       if (progress) progress(what, done, total);
     };
   };
-  s->decoder_ = Decoder::load(m.file, m.layout, *m.backend, m.plan.chunk, m.options.n_ctx, report("weights"));
+  s->decoder_ =
+      Decoder::load(m.file, m.layout, *m.backend, m.plan.chunk, m.options.n_ctx, report("weights"));
   const KvGeometry geometry = m.layout.kv(m.options.kv);
   s->kv_ = std::make_unique<KvStore>(geometry, pool_tokens(m.options));
   touch_kv(*s->kv_, geometry, pool_tokens(m.options));
@@ -120,10 +127,11 @@ std::unique_ptr<ModelSession> ModelSession::load(ModelPlan plan, const LoadProgr
     if (m.plan.resident) s->experts_->preload(report("experts"));
     s->experts_->reset_stats();
   }
-  s->engine_ = std::make_unique<Engine>(*s->decoder_, *s->kv_, s->experts_.get(),
-                                        EngineLimits{.n_ctx = m.options.n_ctx,
-                                                     .max_rows = m.plan.chunk,
-                                                     .max_logit_rows = logit_rows(m.options, m.plan.chunk)});
+  s->engine_ =
+      std::make_unique<Engine>(*s->decoder_, *s->kv_, s->experts_.get(),
+                               EngineLimits{.n_ctx = m.options.n_ctx,
+                                            .max_rows = m.plan.chunk,
+                                            .max_logit_rows = logit_rows(m.options, m.plan.chunk)});
   return s;
 }
 

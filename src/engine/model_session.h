@@ -1,6 +1,7 @@
 #pragma once
-// From a path to a running engine, in the order in which it happens: file -> backend -> layout -> plan | -> decoder ->
-// expert cache -> KV store -> engine. `plan` and `show` stop at the bar; every other command goes through.
+// From a path to a running engine, in the order in which it happens: file -> backend -> layout ->
+// plan | -> decoder -> expert cache -> KV store -> engine. `plan` and `show` stop at the bar; every
+// other command goes through.
 #include <functional>
 #include <memory>
 #include <optional>

@@ -15,7 +15,8 @@ uint64_t page_tables(uint64_t bytes) { return bytes / kBytesPerPageTableByte; }
 
 // Everything whose size does not depend on the budget, at `rows` rows per step.
 uint64_t fixed_bytes(const PlanInput& in, int rows) {
-  return in.dense_bytes + in.kv_bytes + in.scratch_bytes(rows) + in.staging_bytes + in.base_process_bytes;
+  return in.dense_bytes + in.kv_bytes + in.scratch_bytes(rows) + in.staging_bytes +
+         in.base_process_bytes;
 }
 
 uint64_t total_with_cache(const PlanInput& in, int rows, uint64_t cache_bytes) {
@@ -46,26 +47,33 @@ uint64_t room_for_experts(const PlanInput& in, int rows) {
 template <class Accept>
 int largest_chunk(const PlanInput& in, Accept accept) {
   const int floor = smallest_rows(in);
-  for (int rows = std::max(kDefaultChunk, in.min_rows); rows > floor; rows = std::max(rows / 2, floor))
+  for (int rows = std::max(kDefaultChunk, in.min_rows); rows > floor;
+       rows = std::max(rows / 2, floor))
     if (accept(rows)) return rows;
   return floor;
 }
 
-// A small budget must not spend its memory on activations: an expert that stays cached saves its read in every decoded
-// token, a large chunk saves reads only while prompts are read. So scratch gets at most an eighth of what is left after
-// the parts that cannot shrink, unless everything fits anyway.
+// A small budget must not spend its memory on activations: an expert that stays cached saves its
+// read in every decoded token, a large chunk saves reads only while prompts are read. So scratch
+// gets at most an eighth of what is left after the parts that cannot shrink, unless everything fits
+// anyway.
 int choose_chunk(const PlanInput& in) {
   if (in.chunk) return std::max(in.chunk, in.min_rows);
   if (!in.memory_bytes) return std::max(kDefaultChunk, in.min_rows);
-  const uint64_t wanted = in.experts_bytes ? std::min(in.expert_cache_bytes.value_or(in.experts_bytes), in.experts_bytes) : 0;
+  const uint64_t wanted =
+      in.experts_bytes
+          ? std::min(in.expert_cache_bytes.value_or(in.experts_bytes), in.experts_bytes)
+          : 0;
   constexpr int kGoodChunk = 128;  // below it, prefill loses more than residency gains
-  const int all_fits = largest_chunk(in, [&](int rows) {
-    return total_with_cache(in, rows, wanted) <= *in.memory_bytes;
-  });
+  const int all_fits = largest_chunk(
+      in, [&](int rows) { return total_with_cache(in, rows, wanted) <= *in.memory_bytes; });
   const bool fits = total_with_cache(in, all_fits, wanted) <= *in.memory_bytes;
-  if (fits && (all_fits >= kGoodChunk || in.expert_cache_bytes || !in.experts_bytes)) return all_fits;
-  const uint64_t after_fixed = room_for_experts(in, smallest_rows(in)) + in.scratch_bytes(smallest_rows(in));
-  const int modest = largest_chunk(in, [&](int rows) { return in.scratch_bytes(rows) <= after_fixed / 8; });
+  if (fits && (all_fits >= kGoodChunk || in.expert_cache_bytes || !in.experts_bytes))
+    return all_fits;
+  const uint64_t after_fixed =
+      room_for_experts(in, smallest_rows(in)) + in.scratch_bytes(smallest_rows(in));
+  const int modest =
+      largest_chunk(in, [&](int rows) { return in.scratch_bytes(rows) <= after_fixed / 8; });
   // The rule above must never make a plan fail that a smaller chunk would let through.
   if (room_for_experts(in, modest) < smallest_cache(in)) return smallest_rows(in);
   return modest;
@@ -73,9 +81,10 @@ int choose_chunk(const PlanInput& in) {
 
 [[noreturn]] void fail_too_small(const PlanInput& in, uint64_t smallest) {
   const int rows = smallest_rows(in);
-  std::string parts = fmt::format("weights {} + KV cache {} (ctx {}) + scratch {} ({} rows) + process {}",
-                                  format_size(in.dense_bytes), format_size(in.kv_bytes), in.n_ctx,
-                                  format_size(in.scratch_bytes(rows)), rows, format_size(in.base_process_bytes));
+  std::string parts =
+      fmt::format("weights {} + KV cache {} (ctx {}) + scratch {} ({} rows) + process {}",
+                  format_size(in.dense_bytes), format_size(in.kv_bytes), in.n_ctx,
+                  format_size(in.scratch_bytes(rows)), rows, format_size(in.base_process_bytes));
   if (in.experts_bytes)
     parts += fmt::format(" + expert slots {} + read buffers {}", format_size(smallest_cache(in)),
                          format_size(in.staging_bytes));
@@ -90,7 +99,8 @@ void check_cache_request(const PlanInput& in) {
   if (!in.experts_bytes || !in.expert_cache_bytes) return;
   if (*in.expert_cache_bytes < in.smallest_cache_bytes)
     fail(Code::kResourceExhausted,
-         "[plan] expected --expert-cache of at least {} ({} bytes, the largest expert), got {} bytes",
+         "[plan] expected --expert-cache of at least {} ({} bytes, the largest expert), got {} "
+         "bytes",
          format_size(in.smallest_cache_bytes), in.smallest_cache_bytes, *in.expert_cache_bytes);
 }
 
@@ -98,7 +108,8 @@ void check_cache_request(const PlanInput& in) {
 
 Plan make_plan(const PlanInput& in) {
   check_cache_request(in);
-  // Page tables of fractions of a page: one page of slack makes the smallest budget that is named really work.
+  // Page tables of fractions of a page: one page of slack makes the smallest budget that is named
+  // really work.
   const uint64_t smallest = total_with_cache(in, smallest_rows(in), smallest_cache(in)) + 4096;
   if (in.memory_bytes && *in.memory_bytes < smallest) fail_too_small(in, smallest);
 
@@ -128,13 +139,15 @@ Plan make_plan(const PlanInput& in) {
 }
 
 uint64_t base_process_bytes(uint64_t n_vocab_entries, int n_threads) {
-  // Program text, libstdc++, libc, libedit and liburing pages that a run touches, plus malloc's arenas.
+  // Program text, libstdc++, libc, libedit and liburing pages that a run touches, plus malloc's
+  // arenas.
   constexpr uint64_t kProgram = 16ull << 20;
   // Per vocabulary entry and merge: a string in the metadata, one in the tokenizer, two hash nodes.
   constexpr uint64_t kPerVocabEntry = 256;
   // Touched stack (about 16 KiB), kernel stack (16 KiB) and an arena per thread.
   constexpr uint64_t kPerThread = 128 << 10;
-  return kProgram + kPerVocabEntry * n_vocab_entries + kPerThread * static_cast<uint64_t>(n_threads);
+  return kProgram + kPerVocabEntry * n_vocab_entries +
+         kPerThread * static_cast<uint64_t>(n_threads);
 }
 
 }  // namespace hob

@@ -27,7 +27,8 @@ T parse_field(std::string_view& rest, const Cursor& at) {
   T value{};
   const auto [end, error] = std::from_chars(rest.data(), rest.data() + comma, value);
   if (error != std::errc() || end != rest.data() + comma)
-    fail(Code::kDataLoss, "[trace] {}:{}: expected a number, got '{}'", at.path, at.line, rest.substr(0, comma));
+    fail(Code::kDataLoss, "[trace] {}:{}: expected a number, got '{}'", at.path, at.line,
+         rest.substr(0, comma));
   rest.remove_prefix(std::min(comma + 1, rest.size()));
   return value;
 }
@@ -61,27 +62,36 @@ void read_header(std::string_view line, RouteTrace& trace) {
 
 void check_header(const RouteTrace& t, const std::string& path) {
   constexpr int kMost = 4096;  // layers, experts and k beyond this are typing errors, not models
-  const bool ok = t.n_layers > 0 && t.n_layers <= kMost && t.n_experts > 0 && t.n_experts <= kMost && t.top_k > 0 &&
-                  t.top_k <= t.n_experts;
+  const bool ok = t.n_layers > 0 && t.n_layers <= kMost && t.n_experts > 0 &&
+                  t.n_experts <= kMost && t.top_k > 0 && t.top_k <= t.n_experts;
   if (!ok)
-    fail(Code::kDataLoss, "[trace] {}: expected a header '# model=NAME n_layer=N n_expert=N n_expert_used=N', got {}",
-         path, t.model.empty() ? "none" : fmt::format("layers {}, experts {}, used {}", t.n_layers, t.n_experts, t.top_k));
+    fail(
+        Code::kDataLoss,
+        "[trace] {}: expected a header '# model=NAME n_layer=N n_expert=N n_expert_used=N', got {}",
+        path,
+        t.model.empty()
+            ? "none"
+            : fmt::format("layers {}, experts {}, used {}", t.n_layers, t.n_experts, t.top_k));
 }
 
 void check_row(const TraceRow& r, const RouteTrace& t, int n_tokens, const Cursor& at) {
   const bool token_ok = r.step == n_tokens || r.step == n_tokens - 1;
-  if (!token_ok || r.phase < 0 || r.phase > 1 || r.layer < 0 || r.layer >= t.n_layers || r.slot < 0 ||
-      r.slot >= t.top_k || r.choice.expert < 0 || r.choice.expert >= t.n_experts || !(r.choice.weight >= 0))
-    fail(Code::kDataLoss, "[trace] {}:{}: expected token {} or {}, layer < {}, slot < {}, expert < {}, got {}, {}, {}, {}",
-         at.path, at.line, n_tokens - 1, n_tokens, t.n_layers, t.top_k, t.n_experts, r.step, r.layer, r.slot,
-         r.choice.expert);
+  if (!token_ok || r.phase < 0 || r.phase > 1 || r.layer < 0 || r.layer >= t.n_layers ||
+      r.slot < 0 || r.slot >= t.top_k || r.choice.expert < 0 || r.choice.expert >= t.n_experts ||
+      !(r.choice.weight >= 0))
+    fail(Code::kDataLoss,
+         "[trace] {}:{}: expected token {} or {}, layer < {}, slot < {}, expert < {}, got {}, {}, "
+         "{}, {}",
+         at.path, at.line, n_tokens - 1, n_tokens, t.n_layers, t.top_k, t.n_experts, r.step,
+         r.layer, r.slot, r.choice.expert);
 }
 
 void add_row(const TraceRow& r, RouteTrace& t, int& n_tokens) {
   if (r.step == n_tokens) {
     n_tokens++;
     (r.phase == 0 ? t.n_prompt_tok : t.n_decode_tok)++;
-    t.choices.resize(t.choices.size() + static_cast<size_t>(t.n_layers) * static_cast<size_t>(t.top_k), {-1, 0});
+    t.choices.resize(
+        t.choices.size() + static_cast<size_t>(t.n_layers) * static_cast<size_t>(t.top_k), {-1, 0});
   }
   const_cast<TraceChoice*>(t.at(r.step, r.layer))[r.slot] = r.choice;
 }
@@ -109,23 +119,30 @@ RouteTrace read_route_trace(const std::string& path) {
     add_row(row, trace, n_tokens);
   }
   check_header(trace, path);
-  const auto hole = std::find_if(trace.choices.begin(), trace.choices.end(), [](const TraceChoice& c) { return c.expert < 0; });
+  const auto hole = std::find_if(trace.choices.begin(), trace.choices.end(),
+                                 [](const TraceChoice& c) { return c.expert < 0; });
   if (hole != trace.choices.end() || trace.n_decode_tok == 0)
-    fail(Code::kDataLoss, "[trace] {}: expected {} choices for each of {} layers of every token and at least one decode "
-         "token, some are missing", path, trace.top_k, trace.n_layers);
+    fail(Code::kDataLoss,
+         "[trace] {}: expected {} choices for each of {} layers of every token and at least one "
+         "decode "
+         "token, some are missing",
+         path, trace.top_k, trace.n_layers);
   return trace;
 }
 
 void check_trace_fits(const RouteTrace& trace, int n_experts) {
-  if (n_experts == 0) fail(Code::kInvalidArgument, "[trace] expected a model with experts, this one is dense");
+  if (n_experts == 0)
+    fail(Code::kInvalidArgument, "[trace] expected a model with experts, this one is dense");
   if (trace.n_experts > n_experts)
-    fail(Code::kInvalidArgument, "[trace] expected a model with at least {} experts (trace of {}), this one has {}",
+    fail(Code::kInvalidArgument,
+         "[trace] expected a model with at least {} experts (trace of {}), this one has {}",
          trace.n_experts, trace.model, n_experts);
 }
 
 int TraceRouting::trace_token(SeqId seq, int position) const {
   const int n = trace_->n_decode_tok;
-  // 61 is coprime to every likely trace length, so the first sequences start far apart and none coincide early.
+  // 61 is coprime to every likely trace length, so the first sequences start far apart and none
+  // coincide early.
   const int offset = static_cast<int>(static_cast<int64_t>(seq) * 61 % n);
   if (first_decode_position_ < 0 && position < trace_->n_prompt_tok) return position;
   const int first = first_decode_position_ < 0 ? trace_->n_prompt_tok : first_decode_position_;
@@ -134,7 +151,8 @@ int TraceRouting::trace_token(SeqId seq, int position) const {
 
 void TraceRouting::route(int layer, std::span<const StepRow> rows, int32_t* ids, float* weights) {
   for (const StepRow& row : rows) {
-    const TraceChoice* choice = trace_->at(trace_token(row.seq, row.position), layer % trace_->n_layers);
+    const TraceChoice* choice =
+        trace_->at(trace_token(row.seq, row.position), layer % trace_->n_layers);
     for (int i = 0; i < trace_->top_k; i++) {
       *ids++ = choice[i].expert;
       *weights++ = choice[i].weight;

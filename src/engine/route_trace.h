@@ -1,7 +1,8 @@
 #pragma once
-// Routing recorded on a real model, replayed on any model: random weights route evenly, which flatters no cache
-// (DESIGN §8). File format: `# model=... n_layer=48 n_expert=128 n_expert_used=6`, then rows
-// turn,phase,step,layer,slot,expert,weight,...; phase 0 = prompt, 1 = decode; step = index of the token.
+// Routing recorded on a real model, replayed on any model: random weights route evenly, which
+// flatters no cache (DESIGN §8). File format: `# model=... n_layer=48 n_expert=128
+// n_expert_used=6`, then rows turn,phase,step,layer,slot,expert,weight,...; phase 0 = prompt, 1 =
+// decode; step = index of the token.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,7 +23,8 @@ struct RouteTrace {
   std::vector<TraceChoice> choices;  // [n_prompt_tok + n_decode_tok, n_layers, top_k]
 
   const TraceChoice* at(int token, int layer) const {
-    return &choices[(static_cast<size_t>(token) * static_cast<size_t>(n_layers) + static_cast<size_t>(layer)) *
+    return &choices[(static_cast<size_t>(token) * static_cast<size_t>(n_layers) +
+                     static_cast<size_t>(layer)) *
                     static_cast<size_t>(top_k)];
   }
 };
@@ -32,12 +34,14 @@ RouteTrace read_route_trace(const std::string& path);
 // Throws Error(kInvalidArgument) when the model has fewer experts than the trace names.
 void check_trace_fits(const RouteTrace& trace, int n_experts);
 
-// Forces the trace on the decoder. A model with more layers than the trace starts over at the trace's first layer.
+// Forces the trace on the decoder. A model with more layers than the trace starts over at the
+// trace's first layer.
 class TraceRouting : public RouteOverride {
  public:
   explicit TraceRouting(const RouteTrace& trace) : trace_(&trace) {}
-  // Prompt: position p replays token p of the trace, its decode tokens after its prompt. Decode: position p replays
-  // decode token p - first_position, in a loop; each sequence starts elsewhere, as independent users would.
+  // Prompt: position p replays token p of the trace, its decode tokens after its prompt. Decode:
+  // position p replays decode token p - first_position, in a loop; each sequence starts elsewhere,
+  // as independent users would.
   void replay_prompt() { first_decode_position_ = -1; }
   void replay_decode(int first_position) { first_decode_position_ = first_position; }
 

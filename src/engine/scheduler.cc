@@ -24,7 +24,8 @@ std::vector<RowPlan> schedule(std::span<const SeqView> seqs, const StepLimits& l
   for (const bool decodes : {true, false}) {
     for (size_t i = 0; i < n_seqs && rows > 0; i++) {
       const size_t s = (i + static_cast<size_t>(first)) % n_seqs;
-      if (!seqs[s].active || seqs[s].n_pending_tok == 0 || (seqs[s].n_pending_tok == 1) != decodes) continue;
+      if (!seqs[s].active || seqs[s].n_pending_tok == 0 || (seqs[s].n_pending_tok == 1) != decodes)
+        continue;
       const int n = fitting_tokens(seqs[s], rows, logit_rows);
       if (n <= 0) continue;
       plan.push_back({static_cast<int>(s), n});

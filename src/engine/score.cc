@@ -56,8 +56,11 @@ LogitsWriter::LogitsWriter(const std::string& path, const LogitsFileHeader& head
 
 void LogitsWriter::add(int32_t target, std::span<const float> logits) {
   out_.write(reinterpret_cast<const char*>(&target), sizeof target);
-  out_.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size_bytes()));
-  if (!out_) fail(Code::kIo, "[logits] expected to write {} more bytes to {}, the system refused", logits.size_bytes(), path_);
+  out_.write(reinterpret_cast<const char*>(logits.data()),
+             static_cast<std::streamsize>(logits.size_bytes()));
+  if (!out_)
+    fail(Code::kIo, "[logits] expected to write {} more bytes to {}, the system refused",
+         logits.size_bytes(), path_);
 }
 
 void LogitsWriter::finish() {
@@ -76,19 +79,23 @@ LogitsReader::LogitsReader(const std::string& path, const LogitsFileHeader& expe
     fail(Code::kDataLoss, "[logits] expected a file written by --save-logits, {} is none", path);
   if (header != expected)
     fail(Code::kInvalidArgument,
-         "[logits] {}: expected the same text, --ctx and --stride (vocabulary {}, ctx {}, stride {}, {} rows, text {:x}), "
+         "[logits] {}: expected the same text, --ctx and --stride (vocabulary {}, ctx {}, stride "
+         "{}, {} rows, text {:x}), "
          "file has {}, {}, {}, {}, {:x}",
-         path, expected.n_vocab, expected.n_ctx, expected.stride, expected.n_rows, expected.token_hash, header.n_vocab,
-         header.n_ctx, header.stride, header.n_rows, header.token_hash);
+         path, expected.n_vocab, expected.n_ctx, expected.stride, expected.n_rows,
+         expected.token_hash, header.n_vocab, header.n_ctx, header.stride, header.n_rows,
+         header.token_hash);
 }
 
 std::span<const float> LogitsReader::next(int32_t expected_target) {
   int32_t target = -1;
   in_.read(reinterpret_cast<char*>(&target), sizeof target);
-  in_.read(reinterpret_cast<char*>(row_.data()), static_cast<std::streamsize>(row_.size() * sizeof(float)));
+  in_.read(reinterpret_cast<char*>(row_.data()),
+           static_cast<std::streamsize>(row_.size() * sizeof(float)));
   if (!in_) fail(Code::kDataLoss, "[logits] expected more rows, {} ends too early", path_);
   if (target != expected_target)
-    fail(Code::kDataLoss, "[logits] {}: expected target token {}, file has {}", path_, expected_target, target);
+    fail(Code::kDataLoss, "[logits] {}: expected target token {}, file has {}", path_,
+         expected_target, target);
   return row_;
 }
 

@@ -18,7 +18,8 @@ double prefill_seconds(const SpeedInput& in, double miss_rate) {
     t_dense += seconds(static_cast<double>(share.n_weights) * in.chunk, share.prefill_macs_per_s);
   const double t_experts =
       seconds(static_cast<double>(in.experts.n_weights) * in.chunk, in.experts.prefill_macs_per_s);
-  const double n_read = in.n_moe_layers * expected_union(in.n_experts, in.top_k, in.chunk) * miss_rate;
+  const double n_read =
+      in.n_moe_layers * expected_union(in.n_experts, in.top_k, in.chunk) * miss_rate;
   return t_dense + std::max(t_experts, disk_seconds(in, n_read)) + in.layer_seconds;
 }
 
@@ -39,8 +40,10 @@ SpeedEstimate predict_speed(const SpeedInput& in, int depth) {
   const double n_read = static_cast<double>(in.n_moe_layers) * in.top_k * (1 - out.hit_rate);
   out.disk_bytes_per_tok = n_read * static_cast<double>(in.expert_bytes);
   out.t_disk = disk_seconds(in, n_read);
-  out.t_other = in.layer_seconds + seconds(static_cast<double>(in.kv_bytes_per_tok) * depth, in.ram_bytes_per_s);
-  out.decode_tok_s = 1 / std::max(1e-12, out.t_dense + std::max(out.t_experts, out.t_disk) + out.t_other);
+  out.t_other = in.layer_seconds +
+                seconds(static_cast<double>(in.kv_bytes_per_tok) * depth, in.ram_bytes_per_s);
+  out.decode_tok_s =
+      1 / std::max(1e-12, out.t_dense + std::max(out.t_experts, out.t_disk) + out.t_other);
   out.prefill_tok_s = in.chunk / std::max(1e-12, prefill_seconds(in, 1 - uniform));
   return out;
 }

@@ -35,13 +35,15 @@ std::map<DType, DenseGroup> dense_groups(const ModelPlan& m) {
 void add_dense(ModelPlan& m, int chunk, SpeedInput& in) {
   for (const auto& [dtype, g] : dense_groups(m)) {
     // 4096 outputs are enough to see the rate; the head's 150k rows would only cost probe time.
-    const ProductRate rate = measure_linear(*m.backend, dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128));
+    const ProductRate rate =
+        measure_linear(*m.backend, dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128));
     in.dense.push_back({g.bytes, g.n_weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s});
   }
 }
 
 const ExpertLayer* first_moe_layer(const ExpertGeometry& geometry) {
-  const auto it = std::find_if(geometry.layers.begin(), geometry.layers.end(), [](const ExpertLayer& l) { return l.n_experts > 0; });
+  const auto it = std::find_if(geometry.layers.begin(), geometry.layers.end(),
+                               [](const ExpertLayer& l) { return l.n_experts > 0; });
   return it == geometry.layers.end() ? nullptr : &*it;
 }
 
@@ -61,11 +63,13 @@ void add_experts(ModelPlan& m, const ExpertLayer& layer, SpeedInput& in) {
     n++;
   }
   const int rows_each = std::max(1, in.chunk * moe.top_k / moe.n_experts);
-  const ProductRate rate = measure_experts(*m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each});
+  const ProductRate rate =
+      measure_experts(*m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each});
   const auto k = static_cast<uint64_t>(moe.top_k);
   in.experts = {k * prepared, k * weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s};
   in.expert_bytes = stored / n;
-  in.cached_share = static_cast<double>(m.plan.expert_cache_bytes) / static_cast<double>(std::max<uint64_t>(1, m.plan.experts_bytes));
+  in.cached_share = static_cast<double>(m.plan.expert_cache_bytes) /
+                    static_cast<double>(std::max<uint64_t>(1, m.plan.experts_bytes));
 }
 
 }  // namespace
@@ -86,7 +90,8 @@ SpeedReport measure_and_predict(ModelPlan& m, int depth) {
       report.disk_direct = disk.direct;
     }
   }
-  in.layer_seconds = spec.n_layers * measure_layer_overhead(*m.backend, spec.d_model, spec.moe.n_experts, spec.moe.top_k);
+  in.layer_seconds = spec.n_layers * measure_layer_overhead(*m.backend, spec.d_model,
+                                                            spec.moe.n_experts, spec.moe.top_k);
   report.estimate = predict_speed(in, depth);
   return report;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Philox4x32-10, the counter-based generator. Ref: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC'11; the constants and test vectors are those of the Random123 library.
+// Philox4x32-10, the counter-based generator. Ref: Salmon et al., "Parallel random numbers: as easy
+// as 1, 2, 3", SC'11; the constants and test vectors are those of the Random123 library.
 #include <array>
 #include <cstdint>
 

@@ -15,12 +15,14 @@ struct Candidate {
   int32_t token;
 };
 
-// A total order (ties to the lower id), so that every filter keeps the same tokens whatever the sort algorithm does.
+// A total order (ties to the lower id), so that every filter keeps the same tokens whatever the
+// sort algorithm does.
 bool better(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
 }
 
-// Drops tokens with logit -inf (masked). A NaN or +inf can only come from a broken model or a bug: never sample from it.
+// Drops tokens with logit -inf (masked). A NaN or +inf can only come from a broken model or a bug:
+// never sample from it.
 std::vector<Candidate> finite_candidates(std::span<const float> logits) {
   std::vector<Candidate> out;
   out.reserve(logits.size());
@@ -31,7 +33,8 @@ std::vector<Candidate> finite_candidates(std::span<const float> logits) {
     if (x != -INFINITY) out.push_back({x, static_cast<int32_t>(i)});
   }
   if (out.empty())
-    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf", logits.size());
+    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf",
+         logits.size());
   return out;
 }
 
@@ -39,10 +42,13 @@ bool has_penalties(const SamplingParams& p) {
   return p.repetition_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f;
 }
 
-// As llama.cpp: repetition divides positive and multiplies negative logits; then presence and frequency (as OpenAI).
-void apply_penalties(std::vector<Candidate>& candidates, const SamplingParams& p, std::span<const int32_t> history) {
+// As llama.cpp: repetition divides positive and multiplies negative logits; then presence and
+// frequency (as OpenAI).
+void apply_penalties(std::vector<Candidate>& candidates, const SamplingParams& p,
+                     std::span<const int32_t> history) {
   if (!has_penalties(p)) return;
-  const size_t window = p.penalty_window == 0 ? history.size() : static_cast<size_t>(p.penalty_window);
+  const size_t window =
+      p.penalty_window == 0 ? history.size() : static_cast<size_t>(p.penalty_window);
   std::unordered_map<int32_t, int> counts;
   for (int32_t token : history.last(std::min(window, history.size()))) counts[token]++;
   for (Candidate& c : candidates) {
@@ -68,7 +74,8 @@ void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
   for (const Candidate& c : candidates) total += std::exp(c.logit - best);
   double sum = 0;
   size_t n = 0;
-  while (n < candidates.size() && (n == 0 || sum < top_p * total)) sum += std::exp(candidates[n++].logit - best);
+  while (n < candidates.size() && (n == 0 || sum < top_p * total))
+    sum += std::exp(candidates[n++].logit - best);
   candidates.resize(n);
 }
 
@@ -94,23 +101,25 @@ void SamplingParams::check() const {
   check_range(top_k >= 0, "top_k", ">= 0 (0 = off)", top_k);
   check_range(top_p > 0 && top_p <= 1, "top_p", "in (0, 1]", top_p);
   check_range(min_p >= 0 && min_p <= 1, "min_p", "in [0, 1]", min_p);
-  check_range(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty", "> 0",
-              repetition_penalty);
+  check_range(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty",
+              "> 0", repetition_penalty);
   check_range(std::isfinite(presence_penalty), "presence_penalty", "finite", presence_penalty);
   check_range(std::isfinite(frequency_penalty), "frequency_penalty", "finite", frequency_penalty);
   check_range(penalty_window >= 0, "penalty_window", ">= 0 (0 = all)", penalty_window);
 }
 
 double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token) {
-  const PhiloxCounter r = philox4x32({choice, position, token, 0},
-                                     {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  // 52 bits and a half: the largest is 1 - 2^-53, exactly representable; 53 bits would round up to 1.
+  const PhiloxCounter r =
+      philox4x32({choice, position, token, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  // 52 bits and a half: the largest is 1 - 2^-53, exactly representable; 53 bits would round up
+  // to 1.
   const uint64_t bits = (static_cast<uint64_t>(r[0]) << 32 | r[1]) >> 12;
   return std::ldexp(static_cast<double>(bits) + 0.5, -52);
 }
 
-int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> history,
-               uint32_t position, uint32_t choice) {
+int32_t sample(std::span<const float> logits, const SamplingParams& params,
+               std::span<const int32_t> history, uint32_t position, uint32_t choice) {
   std::vector<Candidate> candidates = finite_candidates(logits);
   apply_penalties(candidates, params, history);
   if (params.temperature == 0.f)

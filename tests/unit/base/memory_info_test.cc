@@ -21,7 +21,8 @@ class MemoryInfoTest : public testing::Test {
   ~MemoryInfoTest() override { std::filesystem::remove_all(root_); }
 
   void write(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories((root_ + "/" + path).substr(0, (root_ + "/" + path).rfind('/')));
+    std::filesystem::create_directories(
+        (root_ + "/" + path).substr(0, (root_ + "/" + path).rfind('/')));
     std::ofstream(root_ + "/" + path) << text;
   }
   MemoryInfo read() const { return read_memory_info({root_ + "/proc", root_ + "/cgroup"}); }
@@ -62,7 +63,8 @@ TEST_F(MemoryInfoTest, V1MemoryController) {
   EXPECT_EQ(info.cgroup_room_bytes, 412 * kMiB);
 }
 
-// In a container /proc/self/cgroup names the host's path, but only the container's own group is mounted, as the root.
+// In a container /proc/self/cgroup names the host's path, but only the container's own group is
+// mounted, as the root.
 TEST_F(MemoryInfoTest, ContainerSeesItsGroupAsTheRoot) {
   write("proc/self/cgroup", "0::/docker/0123abcd\n");
   write("cgroup/memory.max", "268435456\n");

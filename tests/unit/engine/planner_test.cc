@@ -26,8 +26,8 @@ PlanInput olmoe() {
 }
 
 uint64_t sum(const Plan& p) {
-  return p.weights_bytes + p.kv_bytes + p.scratch_bytes + p.expert_cache_bytes + p.staging_bytes + p.base_process_bytes +
-         p.page_table_bytes;
+  return p.weights_bytes + p.kv_bytes + p.scratch_bytes + p.expert_cache_bytes + p.staging_bytes +
+         p.base_process_bytes + p.page_table_bytes;
 }
 
 std::string plan_error(const PlanInput& in) {

@@ -43,7 +43,8 @@ TEST(Scheduler, PropertyLimitsAndProgress) {
     int pending = 0;
     for (SeqView& s : seqs) {
       s.n_pending_tok = static_cast<int>(rng() % 60);
-      s.n_logits_from = s.n_pending_tok ? static_cast<int>(rng() % static_cast<unsigned>(s.n_pending_tok)) : 0;
+      s.n_logits_from =
+          s.n_pending_tok ? static_cast<int>(rng() % static_cast<unsigned>(s.n_pending_tok)) : 0;
       pending += s.n_pending_tok;
     }
     int step = 0;

@@ -28,7 +28,8 @@ SamplingParams plain(uint64_t seed = 1) {
 std::set<int32_t> support(const std::vector<float>& logits, SamplingParams params, int n = 4000,
                           const std::vector<int32_t>& history = {}) {
   std::set<int32_t> seen;
-  for (int i = 0; i < n; i++) seen.insert(sample(logits, params, history, static_cast<uint32_t>(i)));
+  for (int i = 0; i < n; i++)
+    seen.insert(sample(logits, params, history, static_cast<uint32_t>(i)));
   return seen;
 }
 
@@ -56,8 +57,9 @@ TEST(Philox, UniformIsInsideTheOpenInterval) {
 TEST(Philox, EveryArgumentMatters) {
   const double u = philox_uniform(1, 2, 3, 4);
   EXPECT_EQ(u, philox_uniform(1, 2, 3, 4));
-  for (double other : {philox_uniform(2, 2, 3, 4), philox_uniform(uint64_t{1} << 32 | 1, 2, 3, 4),
-                       philox_uniform(1, 3, 3, 4), philox_uniform(1, 2, 4, 4), philox_uniform(1, 2, 3, 5)})
+  for (double other :
+       {philox_uniform(2, 2, 3, 4), philox_uniform(uint64_t{1} << 32 | 1, 2, 3, 4),
+        philox_uniform(1, 3, 3, 4), philox_uniform(1, 2, 4, 4), philox_uniform(1, 2, 3, 5)})
     EXPECT_NE(u, other);
 }
 
@@ -69,14 +71,16 @@ TEST(Sampler, FollowsTheSoftmax) {
     params.temperature = temperature;
     constexpr int kDraws = 40000;
     std::vector<int> counts(logits.size());
-    for (uint32_t i = 0; i < kDraws; i++) counts[static_cast<size_t>(sample(logits, params, {}, i))]++;
+    for (uint32_t i = 0; i < kDraws; i++)
+      counts[static_cast<size_t>(sample(logits, params, {}, i))]++;
     double total = 0, chi2 = 0;
     for (float x : logits) total += std::exp(x / temperature);
     for (size_t i = 0; i < logits.size(); i++) {
       const double expected = kDraws * std::exp(logits[i] / temperature) / total;
       chi2 += (counts[i] - expected) * (counts[i] - expected) / expected;
     }
-    EXPECT_LT(chi2, 24.3) << "temperature " << temperature;  // 99.9 % quantile of chi-square with 7 degrees
+    EXPECT_LT(chi2, 24.3) << "temperature "
+                          << temperature;  // 99.9 % quantile of chi-square with 7 degrees
   }
 }
 
@@ -118,7 +122,8 @@ TEST(Sampler, TopKKeepsKAndBreaksTiesByLowerId) {
 
 TEST(Sampler, TopPKeepsTheSmallestSufficientSet) {
   // Probabilities 0.5, 0.3, 0.15, 0.05.
-  const std::vector<float> logits = {std::log(0.15f), std::log(0.5f), std::log(0.05f), std::log(0.3f)};
+  const std::vector<float> logits = {std::log(0.15f), std::log(0.5f), std::log(0.05f),
+                                     std::log(0.3f)};
   SamplingParams params = plain();
   params.top_p = 0.79f;
   EXPECT_EQ(support(logits, params), (std::set<int32_t>{1, 3}));
@@ -146,7 +151,8 @@ TEST(Sampler, MinPIsRelativeToTheBest) {
   EXPECT_EQ(support(logits, params), (std::set<int32_t>{0}));
 }
 
-// Filters look at probabilities before temperature (llama.cpp's order): a hot temperature adds no tokens.
+// Filters look at probabilities before temperature (llama.cpp's order): a hot temperature adds no
+// tokens.
 TEST(Sampler, TemperatureComesAfterTheFilters) {
   const std::vector<float> logits = {std::log(0.7f), std::log(0.2f), std::log(0.1f)};
   SamplingParams params = plain();
@@ -184,11 +190,13 @@ TEST(Sampler, RepetitionPenaltyLowersNegativeLogits) {
 
 TEST(Sampler, ExtremeParameters) {
   std::vector<float> logits(500);
-  for (size_t i = 0; i < logits.size(); i++) logits[i] = static_cast<float>(i % 97) * 300.f - 15000.f;
+  for (size_t i = 0; i < logits.size(); i++)
+    logits[i] = static_cast<float>(i % 97) * 300.f - 15000.f;
   SamplingParams params = plain();
   params.temperature = std::numeric_limits<float>::min();
   EXPECT_EQ(support(logits, params, 50), support(logits, params, 50));
-  for (int32_t t : support(logits, params, 50)) EXPECT_EQ(t % 97, 96);  // only the ties for the best
+  for (int32_t t : support(logits, params, 50))
+    EXPECT_EQ(t % 97, 96);  // only the ties for the best
   params.temperature = std::numeric_limits<float>::max();
   EXPECT_GT(support(logits, params, 4000).size(), 480u);  // uniform
   params = plain();
@@ -230,14 +238,18 @@ TEST(SamplingParams, CheckNamesTheParameter) {
     return std::string();
   };
   EXPECT_EQ(message([](SamplingParams&) {}), "");
-  EXPECT_NE(message([](SamplingParams& p) { p.temperature = -1; }).find("temperature"), std::string::npos);
-  EXPECT_NE(message([](SamplingParams& p) { p.temperature = NAN; }).find("temperature"), std::string::npos);
+  EXPECT_NE(message([](SamplingParams& p) { p.temperature = -1; }).find("temperature"),
+            std::string::npos);
+  EXPECT_NE(message([](SamplingParams& p) { p.temperature = NAN; }).find("temperature"),
+            std::string::npos);
   EXPECT_NE(message([](SamplingParams& p) { p.top_k = -1; }).find("top_k"), std::string::npos);
   EXPECT_NE(message([](SamplingParams& p) { p.top_p = 0; }).find("top_p"), std::string::npos);
   EXPECT_NE(message([](SamplingParams& p) { p.top_p = 1.01f; }).find("top_p"), std::string::npos);
   EXPECT_NE(message([](SamplingParams& p) { p.min_p = NAN; }).find("min_p"), std::string::npos);
-  EXPECT_NE(message([](SamplingParams& p) { p.repetition_penalty = 0; }).find("repetition"), std::string::npos);
-  EXPECT_NE(message([](SamplingParams& p) { p.penalty_window = -1; }).find("window"), std::string::npos);
+  EXPECT_NE(message([](SamplingParams& p) { p.repetition_penalty = 0; }).find("repetition"),
+            std::string::npos);
+  EXPECT_NE(message([](SamplingParams& p) { p.penalty_window = -1; }).find("window"),
+            std::string::npos);
 }
 
 }  // namespace
