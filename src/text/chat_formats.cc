@@ -249,6 +249,9 @@ std::optional<ChatTemplate> detect_markup(const TemplateText& text) {
     if (text.has("<|im_sep|>") || text.has("<end_of_utterance>")) return std::nullopt;
     ChatTemplate chat = chatml();
     chat.default_system = literal_between(text.raw, "<|im_start|>system", "<|im_end|>");
+    // QwQ and its kin open the answer's reasoning in the prompt.
+    if (text.has_compact("<|im_start|>assistant\n<think>\n'"))
+      chat.generation_prompt += "<think>\n";
     return chat;
   }
   if (text.has("[INST]")) return detect_inst(text);
