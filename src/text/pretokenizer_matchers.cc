@@ -166,12 +166,14 @@ size_t skip_ranges(const RuneText& text, size_t pos, size_t end,
                     [&](size_t i) { return in_ranges(ranges, text.runes[i].code_point()); });
 }
 
-// \s?X+ where `skip(i)` returns the end of X* from i.
+// \s?X+ where `skip(i)` returns the end of X* from i. A space may itself be an X (U+3000 is), so
+// when nothing follows it the regex tries again without the \s.
 template <class Skip>
 size_t after_optional_space(const RuneText& text, size_t pos, size_t end, Skip&& skip) {
-  const size_t first = is_class(text, pos, end, Rune::kSpace) ? pos + 1 : pos;
-  const size_t stop = first < end ? skip(first) : first;
-  return stop == first ? pos : stop;
+  if (is_class(text, pos, end, Rune::kSpace) && pos + 1 < end) {
+    if (const size_t stop = skip(pos + 1); stop != pos + 1) return stop;
+  }
+  return skip(pos);
 }
 
 // Cased letters, as listed in DeepSeek's published tokenizer (uncased scripts are left out there).

@@ -2,8 +2,19 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace hob {
 namespace {
+
+// Published ones have at most some 50 bytes. A bound keeps the search fast whatever the file says.
+constexpr size_t kMaxBytes = 1024;
+
+// The first two bytes; a missing second one reads 0.
+size_t beginning(std::string_view text) {
+  const size_t second = text.size() > 1 ? static_cast<uint8_t>(text[1]) : 0;
+  return static_cast<size_t>(static_cast<uint8_t>(text[0])) << 8 | second;
+}
 
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
@@ -19,7 +30,18 @@ SpecialSplitter::SpecialSplitter(const Vocabulary& vocabulary) : vocabulary_(&vo
     if (text.empty()) continue;
     specials_.emplace(text, id);
     lengths_.push_back(text.size());
-    first_byte_[static_cast<uint8_t>(text[0])] = true;
+    if (text.size() > kMaxBytes) {
+      fail(Code::kDataLoss,
+           "[tokenizer] token {}: expected a special token of at most {} bytes, file has {}", id,
+           kMaxBytes, text.size());
+    }
+    if (text.size() > 1) {
+      beginnings_.set(beginning(text));
+    } else {
+      for (size_t second = 0; second < 256; ++second) {
+        beginnings_.set(beginning(text) | second);
+      }
+    }
   }
   std::sort(lengths_.begin(), lengths_.end(), std::greater<>());
   lengths_.erase(std::unique(lengths_.begin(), lengths_.end()), lengths_.end());
@@ -29,7 +51,7 @@ std::vector<SpecialSplitter::Match> SpecialSplitter::find_matches(std::string_vi
                                                                   bool parse_special) const {
   std::vector<uint32_t> candidates;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (first_byte_[static_cast<uint8_t>(text[i])]) candidates.push_back(static_cast<uint32_t>(i));
+    if (beginnings_[beginning(text.substr(i, 2))]) candidates.push_back(static_cast<uint32_t>(i));
   }
   std::vector<Match> matches;
   if (candidates.empty()) return matches;

@@ -1,4 +1,5 @@
 #pragma once
+#include <bitset>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -37,8 +38,8 @@ class SpecialSplitter {
 
   const Vocabulary* vocabulary_;
   std::unordered_map<std::string_view, TokenId> specials_;
-  std::vector<size_t> lengths_;  // descending
-  std::array<bool, 256> first_byte_{};
+  std::vector<size_t> lengths_;    // descending
+  std::bitset<65536> beginnings_;  // first two bytes of some special token
 };
 
 }  // namespace hob

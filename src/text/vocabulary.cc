@@ -239,7 +239,9 @@ void Vocabulary::mark_strip_tokens(const Metadata& metadata) {
   if (name.find("phi-3") == std::string::npos && name.find("phi3") == std::string::npos) return;
   strips_right_.assign(types_.size(), false);
   for (TokenId id = 0; id < size(); ++id) {
-    const bool special = type(id) == TokenType::kControl || type(id) == TokenType::kUserDefined;
+    const TokenType t = type(id);
+    const bool special =
+        t == TokenType::kControl || t == TokenType::kUserDefined || t == TokenType::kUnknown;
     const bool keeps = text(id) == "<unk>" || text(id) == "<s>" || text(id) == "<|endoftext|>";
     strips_right_[static_cast<size_t>(id)] = special && !keeps;
   }
