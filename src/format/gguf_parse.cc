@@ -1,7 +1,9 @@
 #include "format/gguf_parse.h"
 
 #include <limits>
-#include <unordered_set>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "format/byte_reader.h"
@@ -291,8 +293,8 @@ class Parser {
   uint64_t n_kv_ = 0;
   uint64_t alignment_ = kDefaultAlignment;
   uint64_t decoded_bytes_ = 0;
-  std::unordered_set<std::string> names_;
-  std::string key_ = "";  // what is being read, for errors
+  std::set<std::string, std::less<>> names_;  // not a hash table: crafted names would collide
+  std::string key_ = "";                      // what is being read, for errors
   std::string tensor_ = "";
 };
 

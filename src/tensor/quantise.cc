@@ -39,15 +39,16 @@ void quantise(const float* x, BlockQ8_0& b) {
 }
 
 // Q4_0 and Q5_0: the extreme element becomes the most negative step, which has one more than the
-// positive side. Double, because whether the product and sum are fused would otherwise decide ties.
+// positive side. Product and sum round once (float products are exact in double): ties then do not
+// depend on the compiler.
 struct SymmetricScale {
   SymmetricScale(const float* x, int n_steps) : n_steps_(n_steps) {
     d = signed_max(x, 32) / static_cast<float>(-n_steps / 2);
     id_ = inverse(d);
   }
   int step(float x) const {
-    return clamped(static_cast<double>(x) * static_cast<double>(id_) + n_steps_ / 2 + 0.5, 0,
-                   n_steps_ - 1);
+    const double exact = static_cast<double>(x) * static_cast<double>(id_) + n_steps_ / 2 + 0.5;
+    return clamped(static_cast<float>(exact), 0, n_steps_ - 1);
   }
   float d;
 

@@ -1,7 +1,7 @@
 #pragma once
 // Reference quantisers: round to nearest, no search for better scales. For tests and for tools that
-// make files. Types up to Q8_0 equal ggml's reference; Q4_K and Q6_K are a plain min/max version
-// and lose a little more than ggml's.
+// make files. Up to Q8_0 the bytes equal those of the Python package `gguf`; Q4_K and Q6_K are a
+// plain min/max version and lose a little more than ggml's.
 #include <cstddef>
 #include <cstdint>
 

@@ -4,39 +4,19 @@
 
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <vector>
+
+#include "unit/tensor/golden.h"
 
 namespace hob {
 namespace {
-
-struct Golden {
-  std::vector<std::byte> blocks;
-  std::vector<float> values;
-};
-
-// tools/make_dequant_golden.py writes these; HOB_DEQUANT_GOLDEN names a folder with more blocks.
-Golden read_golden(std::string_view type) {
-  const char* folder = std::getenv("HOB_DEQUANT_GOLDEN");
-  const std::string path = std::string(folder ? folder : HOB_TEST_DATA "/gguf") + "/dequant_" +
-                           std::string(type) + ".bin";
-  std::ifstream file(path, std::ios::binary);
-  uint32_t header[2] = {0, 0};
-  file.read(reinterpret_cast<char*>(header), sizeof header);
-  Golden golden{std::vector<std::byte>(header[1]), std::vector<float>(header[0])};
-  file.read(reinterpret_cast<char*>(golden.blocks.data()), header[1]);
-  file.read(reinterpret_cast<char*>(golden.values.data()), std::streamsize{4} * header[0]);
-  EXPECT_TRUE(file.good()) << path;
-  return golden;
-}
 
 class Dequant : public testing::TestWithParam<DTypeInfo> {};
 
 TEST_P(Dequant, EqualsGoldenBitForBit) {
   const DTypeInfo info = GetParam();
-  const Golden golden = read_golden(info.name);
+  const Golden golden = read_golden("dequant_" + std::string(info.name));
   const auto n = static_cast<int64_t>(golden.values.size());
   ASSERT_GE(n, 24 * info.block);
   ASSERT_EQ(row_bytes(info.type, n), golden.blocks.size());
@@ -57,7 +37,7 @@ TEST_P(Dequant, EqualsGoldenBitForBit) {
 
 TEST_P(Dequant, AnySourceAlignmentAndNothingBeyondTheRow) {
   const DTypeInfo info = GetParam();
-  const Golden golden = read_golden(info.name);
+  const Golden golden = read_golden("dequant_" + std::string(info.name));
   const int64_t n = info.block == 1 ? 7 : 2 * info.block;
   const size_t n_bytes = row_bytes(info.type, n);
   std::vector<std::byte> shifted(n_bytes + 1);

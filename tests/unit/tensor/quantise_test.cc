@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "tensor/blocks.h"
 #include "tensor/dequant.h"
+#include "unit/tensor/golden.h"
 
 namespace hob {
 namespace {
@@ -97,6 +98,17 @@ TEST(QuantiseRow, EverySubBlockScaleIsPackedWhereTheReaderLooks) {
   }
   EXPECT_LT(nmse(x, there_and_back(DType::kQ4_K, x)), 5e-3);
   EXPECT_LT(nmse(x, there_and_back(DType::kQ6_K, x)), 3e-4);
+}
+
+TEST(QuantiseRow, BytesEqualTheGolden) {
+  for (const char* name : {"F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"}) {
+    const Golden golden = read_golden(std::string("quantise_") + name);
+    std::vector<std::byte> out(golden.blocks.size());
+    const auto n = static_cast<int64_t>(golden.values.size());
+    ASSERT_EQ(row_bytes(find_dtype(name)->type, n), out.size());
+    quantise_row(find_dtype(name)->type, golden.values.data(), n, out.data());
+    EXPECT_EQ(out, golden.blocks) << name;
+  }
 }
 
 TEST(QuantiseRow, Q8_0ByHand) {
