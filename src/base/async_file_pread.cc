@@ -68,7 +68,8 @@ class PreadReader final : public AsyncReader {
       } while (read->advance(result, file) == ReadProgress::Next::kReadAgain);
       {
         std::lock_guard lock(mutex_);
-        done_.push_back({read->op.tag, read->error});
+        // Moved: the owner thread holds the only reference, and frees it.
+        done_.push_back({read->op.tag, std::move(read->error)});
       }
       changed_.notify_one();
     }

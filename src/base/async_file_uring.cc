@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 namespace hob {
 namespace {
@@ -114,8 +115,7 @@ class UringReader final : public AsyncReader {
       queue_read(index);
       return;
     }
-    done.push_back({read.op.tag, read.error});
-    read.error = nullptr;
+    done.push_back({read.op.tag, std::exchange(read.error, nullptr)});
     free_.push_back(index);
   }
 

@@ -202,7 +202,8 @@ void Loader::finish_buffer(int index) {
 }
 
 void Loader::finish_job(ActiveRef active) {
-  LoadResult result{.slot = active->job.slot, .n_bytes = active->n_bytes, .error = active->error};
+  LoadResult result{
+      .slot = active->job.slot, .n_bytes = active->n_bytes, .error = std::move(active->error)};
   active_.erase(active);
   {
     std::lock_guard lock(mutex_);

@@ -52,9 +52,13 @@ void expect_same_bits_however_batched(const std::string& path, const BackendFact
 }  // namespace
 
 std::vector<std::string> logits_fixture_names() {
-  return {"llama",        "qwen2",        "qwen3",        "mixtral",       "qwen2moe",
-          "qwen3moe",     "olmoe",        "mixtral-F16",  "mixtral-BF16",  "mixtral-Q8_0",
-          "mixtral-Q4_0", "mixtral-Q2_K", "mixtral-Q6_K", "mixtral-Q4_K_M"};
+  std::vector<std::string> names{
+      "llama",    "llama_yarn", "llama_linear_tied", "qwen2_small",   "qwen3_yarn", "qwen2moe",
+      "qwen3moe", "olmoe",      "mixtral-Q2_K",      "mixtral-Q4_K_M"};
+  for (const char* more : {"mixtral", "mixtral-F16", "mixtral-BF16", "mixtral-Q8_0", "mixtral-Q4_0",
+                           "mixtral-Q6_K", "qwen2", "qwen3"})
+    if (!find_logits_fixture(more).empty()) names.push_back(more);
+  return names;
 }
 
 std::string find_logits_fixture(const std::string& name) {

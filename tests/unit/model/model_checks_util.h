@@ -7,7 +7,8 @@
 
 namespace hob {
 
-// Names of the logits fixtures of the supported families.
+// The logits fixtures of the supported families: those in the repository, and of the rest what can
+// be found.
 std::vector<std::string> logits_fixture_names();
 // Path without suffix in tests/data/model, $HOB_FIXTURES or ../shared/fixtures/logits beside the
 // checkout; "" if nowhere.

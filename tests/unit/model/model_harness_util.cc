@@ -133,6 +133,7 @@ LogitsDifference compare_logits(std::span<const float> expected, std::span<const
   HOB_CHECK(expected.size() == actual.size() && !expected.empty());
   const size_t width = static_cast<size_t>(n_vocab), n_rows = expected.size() / width;
   LogitsDifference d;
+  size_t n_same = 0;
   for (size_t r = 0; r < n_rows; r++) {
     const auto e = expected.subspan(r * width, width), a = actual.subspan(r * width, width);
     for (size_t i = 0; i < width; i++) {
@@ -140,8 +141,9 @@ LogitsDifference compare_logits(std::span<const float> expected, std::span<const
       d.max_abs = delta <= d.max_abs ? d.max_abs : delta;  // a NaN sticks
     }
     d.mean_kl += kl_divergence(e, a) / static_cast<double>(n_rows);
-    d.same_argmax += (argmax(e) == argmax(a) ? 1.0 : 0.0) / static_cast<double>(n_rows);
+    if (argmax(e) == argmax(a)) n_same++;
   }
+  d.same_argmax = static_cast<double>(n_same) / static_cast<double>(n_rows);
   return d;
 }
 
