@@ -1,7 +1,9 @@
 #include "format/gguf_parse.h"
 
 #include <limits>
-#include <unordered_set>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "format/byte_reader.h"
@@ -227,8 +229,8 @@ class Parser {
     tensor.offset = reader_.get<uint64_t>(tensor_);  // still relative to the data section
     const DTypeInfo* info = find_dtype(type_id);
     if (info == nullptr) {
-      fail(Code::kUnimplemented, "[gguf] {}: {}: type {} (id {}) is not supported", label_, tensor_,
-           gguf_type_name(type_id), type_id);
+      fail(Code::kUnimplemented, "[gguf] {}: {}: expected a supported type, file has {} (id {})",
+           label_, tensor_, gguf_type_name(type_id), type_id);
     }
     tensor.dtype = info->type;
     tensor.n_bytes = size_of(tensor.shape, *info);
@@ -291,8 +293,8 @@ class Parser {
   uint64_t n_kv_ = 0;
   uint64_t alignment_ = kDefaultAlignment;
   uint64_t decoded_bytes_ = 0;
-  std::unordered_set<std::string> names_;
-  std::string key_ = "";  // what is being read, for errors
+  std::set<std::string, std::less<>> names_;  // not a hash table: crafted names would collide
+  std::string key_ = "";                      // what is being read, for errors
   std::string tensor_ = "";
 };
 
