@@ -91,7 +91,10 @@ void check_text(const Tokenizer& tokenizer, std::string_view text, bool exact) {
   Detokenizer stream(tokenizer);
   std::string streamed;
   for (const TokenId id : plain) {
-    require(id >= 0 && id < tokenizer.n_vocab() && !tokenizer.is_control(id));
+    require(id >= 0 && id < tokenizer.n_vocab());
+    // Without byte tokens the unknown token stands in, and a file may call that one a control
+    // token.
+    if (exact) require(!tokenizer.is_control(id));
     const std::string now = stream.push(id);
     require(is_utf8(now));
     streamed += now;
