@@ -1,17 +1,19 @@
 #pragma once
 // The expert cache: byte-budgeted slots, filled by the loader, handed out as leases.
 //
-//   ExpertDemand demand = cache.demand(keys);           // hits are pinned at once, misses are queued to the loader
-//   while (true) {
-//     std::vector<ExpertLease> ready = demand.next();   // blocks until at least one more expert is present
-//     if (ready.empty()) break;                         // all keys were handed out
+//   ExpertDemand demand = cache.demand(keys);           // hits are pinned at once, misses are
+//   queued to the loader while (true) {
+//     std::vector<ExpertLease> ready = demand.next();   // blocks until at least one more expert is
+//     present if (ready.empty()) break;                         // all keys were handed out
 //     ... compute with them; order of arrival ...
-//   }                                                   // a lease's end unpins its slot: the next wave can load
+//   }                                                   // a lease's end unpins its slot: the next
+//   wave can load
 //
-// When the keys need more bytes than the cache has, they come in waves: the next read starts as leases end. One
-// slot (the largest expert) suffices for progress, as long as the caller drops its leases before calling next().
-// A read error lives in the lease (`error()`), never in the cache: other experts and later demands are unharmed.
-// With a budget >= total_bytes() everything is resident after preload() and nothing streams: the same code path.
+// When the keys need more bytes than the cache has, they come in waves: the next read starts as
+// leases end. One slot (the largest expert) suffices for progress, as long as the caller drops its
+// leases before calling next(). A read error lives in the lease (`error()`), never in the cache:
+// other experts and later demands are unharmed. With a budget >= total_bytes() everything is
+// resident after preload() and nothing streams: the same code path.
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -22,23 +24,26 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/async_file.h"
 #include "experts/expert_store.h"
 
 namespace hob {
 
 struct ExpertCacheOptions {
-  uint64_t budget_bytes = 0;     // slots only; staging buffers come on top (staging_bytes())
-  std::string policy = "ewma";   // a name of policy_table()
-  int io_depth = 8;              // reads in flight
-  bool direct_io = true;         // O_DIRECT where the file system allows it
-  bool use_uring = true;         // else a pool of pread threads
+  uint64_t budget_bytes = 0;    // slots only; staging buffers come on top (staging_bytes())
+  std::string policy = "ewma";  // a name of policy_table()
+  int io_depth = 8;             // reads in flight
+  bool direct_io = true;        // O_DIRECT where the file system allows it
+  bool use_uring = true;        // else a pool of pread threads
+  // Tests: puts something between the loader and the disk. Empty = nothing.
+  std::function<std::unique_ptr<AsyncReader>(std::unique_ptr<AsyncReader>)> wrap_reader;
 };
 
 struct ExpertCacheStats {
-  uint64_t hits = 0, misses = 0;      // per (step, expert) use: each expert counts once per demand
-  uint64_t bytes_read = 0;            // from disk, without alignment padding
+  uint64_t hits = 0, misses = 0;  // per (step, expert) use: each expert counts once per demand
+  uint64_t bytes_read = 0;        // from disk, without alignment padding
   uint64_t read_errors = 0;
-  uint64_t stall_ns = 0;              // engine thread waiting in next()
+  uint64_t stall_ns = 0;  // engine thread waiting in next()
   uint64_t evictions = 0;
 };
 
@@ -66,13 +71,14 @@ class ExpertLease {
   std::exception_ptr error_;
 };
 
-// One layer's experts of one step. Engine thread only; one at a time per cache. Destroying it early cancels the rest.
+// One layer's experts of one step. Engine thread only; one at a time per cache. Destroying it early
+// cancels the rest.
 class ExpertDemand {
  public:
   ExpertDemand(ExpertDemand&&) noexcept;
   ~ExpertDemand();
-  // Everything that is ready and not yet handed out (at most as many as leave the loader room to work); blocks for
-  // the first. Empty = done.
+  // Everything that is ready and not yet handed out (at most as many as leave the loader room to
+  // work); blocks for the first. Empty = done.
   std::vector<ExpertLease> next();
 
  private:
@@ -84,8 +90,8 @@ class ExpertDemand {
 
 class ExpertCache {
  public:
-  // Throws Error(kResourceExhausted), naming the smallest budget that works, if not even one expert of the largest
-  // kind fits; Error(kIo) if a file cannot be opened.
+  // Throws Error(kResourceExhausted), naming the smallest budget that works, if not even one expert
+  // of the largest kind fits; Error(kIo) if a file cannot be opened.
   ExpertCache(ExpertGeometry geometry, const Backend& backend, const ExpertCacheOptions& options);
   ~ExpertCache();
 
@@ -93,19 +99,22 @@ class ExpertCache {
   void begin_step();
   ExpertDemand demand(std::span<const ExpertKey> keys);
 
-  // Loads experts until the budget is full, layer by layer round robin over experts; progress(done, total) bytes.
-  // Called once before the first demand when everything fits (or to warm the cache).
+  // Loads experts until the budget is full, layer by layer round robin over experts; progress(done,
+  // total) bytes. Called once before the first demand when everything fits (or to warm the cache).
   void preload(const std::function<void(uint64_t, uint64_t)>& progress);
 
   const ExpertGeometry& geometry() const;
-  uint64_t total_bytes() const;      // all experts, prepared
+  uint64_t total_bytes() const;  // all experts, prepared
   uint64_t budget_bytes() const;
-  uint64_t used_bytes() const;       // slots that hold an expert now
-  bool resident() const;             // budget >= total
-  ExpertCacheStats stats() const;    // any thread
+  uint64_t used_bytes() const;  // slots that hold an expert now
+  bool resident() const;        // budget >= total
+  std::string io_name()
+      const;  // "io_uring, O_DIRECT" | "pread, buffered" ...; "none" without experts
+  ExpertCacheStats stats() const;  // any thread
   void reset_stats();
 
-  // Bytes that the loader needs beside the slots (aligned staging buffers, ring). For the planner, before construction.
+  // Bytes that the loader needs beside the slots (aligned staging buffers, ring). For the planner,
+  // before construction.
   static uint64_t staging_bytes(const ExpertGeometry& geometry, const ExpertCacheOptions& options);
   static uint64_t total_bytes(const ExpertGeometry& geometry, const Backend& backend);
   static uint64_t smallest_budget(const ExpertGeometry& geometry, const Backend& backend);

@@ -1,6 +1,6 @@
 #pragma once
-// Where each expert's bytes are. Ref: DESIGN decision 7; research notes, serving §3.4 (an expert is a contiguous
-// slice of each of three tensors).
+// Where each expert's bytes are. Ref: DESIGN decision 7; research notes, serving §3.4 (an expert is
+// a contiguous slice of each of three tensors).
 #include <array>
 #include <cstdint>
 #include <string>
@@ -17,7 +17,8 @@ struct ExpertKey {
   auto operator<=>(const ExpertKey&) const = default;
 };
 
-// One of the three matrices of all experts of a layer: expert e lies at offset + e * bytes_per_expert of file `file`.
+// One of the three matrices of all experts of a layer: expert e lies at offset + e *
+// bytes_per_expert of file `file`.
 struct ExpertMatrix {
   DType dtype = DType::kF32;
   int rows = 0, cols = 0;

@@ -26,6 +26,7 @@ struct AttnSpec {
   int n_heads = 0, n_kv_heads = 0, d_k = 0, d_v = 0;
   QkNorm qk_norm = QkNorm::kNone;
   bool bias_qkv = false;
+  bool bias_o = false;
   float scale = 0.f;  // 0 = 1/sqrt(d_k)
 };
 

@@ -1,7 +1,7 @@
 #pragma once
-// Counter-based sampling. Ref: DESIGN decision 11: token = argmax(log p + G(seed, choice, position, token)) over the
-// filtered distribution, G Gumbel noise from a counter-based generator. No state: the same arguments give the same
-// token under any batch, preemption or speculation.
+// Counter-based sampling. Ref: DESIGN decision 11: token = argmax(log p + G(seed, choice, position,
+// token)) over the filtered distribution, G Gumbel noise from a counter-based generator. No state:
+// the same arguments give the same token under any batch, preemption or speculation.
 #include <cstdint>
 #include <span>
 #include <string>
@@ -17,17 +17,18 @@ struct SamplingParams {
   float repetition_penalty = 1.f;
   float presence_penalty = 0.f;
   float frequency_penalty = 0.f;
-  int penalty_window = 64;   // last tokens that penalties look at; 0 = all
+  int penalty_window = 64;  // last tokens that penalties look at; 0 = all
   uint64_t seed = 0;
-  void check() const;        // throws Error(kInvalidArgument) naming the parameter
+  void check() const;  // throws Error(kInvalidArgument) naming the parameter
 };
 
 // Uniform in (0,1) from Philox4x32-10 at counter (choice, position, token), key = seed.
 double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token);
 
-// `history`: prompt and generated tokens so far (penalties). `position`: index of the token being chosen.
-// Throws Error(kInternal) if no logit is finite.
-int32_t sample(std::span<const float> logits, const SamplingParams& params, std::span<const int32_t> history,
-               uint32_t position, uint32_t choice = 0);
+// `history`: prompt and generated tokens so far (penalties). `position`: index of the token being
+// chosen. Throws Error(kInternal) on a NaN or +inf logit, or when all are -inf (-inf alone means:
+// never this token).
+int32_t sample(std::span<const float> logits, const SamplingParams& params,
+               std::span<const int32_t> history, uint32_t position, uint32_t choice = 0);
 
 }  // namespace hob

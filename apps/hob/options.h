@@ -1,0 +1,40 @@
+#pragma once
+// The options that all commands which load a model share (DESIGN §7).
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "engine/model_session.h"
+#include "text/tokenizer.h"
+
+namespace hob::app {
+
+struct CommonOptions {
+  std::string model;
+  std::string memory = "auto";
+  std::string expert_cache;
+  int ctx = 0;
+  int threads = 0;
+  std::string kv = "f16";
+  std::string precision = "exact";
+  std::string max_kl;
+  std::string policy = "ewma";
+  std::string pack;
+  std::string prefetch = "auto";
+  bool json = false;
+  bool quiet = false;
+};
+
+void add_model_argument(CLI::App& app, CommonOptions& options);
+void add_output_options(CLI::App& app, CommonOptions& options);
+void add_common_options(CLI::App& app, CommonOptions& options);
+
+// Throws UsageError for values that make no sense and for those that hob does not support yet:
+// never ignores one.
+SessionOptions session_options(const CommonOptions& options);
+[[noreturn]] void refuse_unsupported(const std::string& what);
+
+// Loads with a progress bar; warns when --ctx exceeds what the model was trained on.
+std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan);
+
+}  // namespace hob::app

@@ -1,0 +1,93 @@
+#include "output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "command.h"
+
+namespace hob::app {
+namespace {
+
+[[noreturn]] void write_failed() {
+  if (errno == EPIPE) throw OutputClosed();
+  fail(Code::kIo, "[stdout] expected to write, the system says: {}", std::strerror(errno));
+}
+
+std::string read_all(std::FILE* file, const std::string& name) {
+  std::string text;
+  char buffer[1 << 16];
+  size_t n = 0;
+  while ((n = std::fread(buffer, 1, sizeof buffer, file)) > 0) text.append(buffer, n);
+  if (std::ferror(file))
+    fail(Code::kIo, "[input] expected to read {}, the system says: {}", name, std::strerror(errno));
+  return text;
+}
+
+}  // namespace
+
+void write_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) write_failed();
+}
+
+void flush_out() {
+  if (std::fflush(stdout) != 0) write_failed();
+}
+
+void write_json(const nlohmann::ordered_json& object) {
+  write_out(object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  flush_out();
+}
+
+void note(bool quiet, std::string_view text) {
+  if (!quiet) fmt::print(stderr, "{}\n", text);
+}
+
+std::string read_stdin() { return read_all(stdin, "stdin"); }
+
+std::string read_text_file(const std::string& path) {
+  if (path == "-") return read_stdin();
+  if (std::filesystem::is_directory(path))
+    fail(Code::kNotFound, "[input] expected a file, {} is a directory", path);
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (!file)
+    fail(Code::kNotFound, "[input] expected a readable file, cannot open {}: {}", path,
+         std::strerror(errno));
+  const auto close = [](std::FILE* f) { std::fclose(f); };
+  const std::unique_ptr<std::FILE, decltype(close)> closer(file, close);
+  return read_all(file, path);
+}
+
+ProgressBar::ProgressBar(bool quiet)
+    : enabled_(!quiet && isatty(STDERR_FILENO)),
+      start_(std::chrono::steady_clock::now()),
+      last_(start_) {}
+
+void ProgressBar::update(std::string_view what, uint64_t done, uint64_t total) {
+  const auto now = std::chrono::steady_clock::now();
+  using std::chrono::milliseconds;
+  if (!enabled_ || total == 0 || now - start_ < milliseconds(300) || now - last_ < milliseconds(50))
+    return;
+  last_ = now;
+  constexpr size_t kWidth = 30;
+  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const auto full = static_cast<size_t>(share * kWidth);
+  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f} %", what, std::string(full, '#'),
+             std::string(kWidth - full, ' '), share * 100);
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void ProgressBar::clear() {
+  if (drawn_) fmt::print(stderr, "\r{:60}\r", "");
+  std::fflush(stderr);
+  drawn_ = false;
+}
+
+}  // namespace hob::app

@@ -1,0 +1,145 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hob {
+
+Engine::Engine(Decoder& decoder, KvStore& kv, ExpertCache* experts, const EngineLimits& limits)
+    : decoder_(&decoder),
+      kv_(&kv),
+      experts_(experts),
+      limits_(limits),
+      logits_(static_cast<size_t>(limits.max_logit_rows) *
+              static_cast<size_t>(decoder.spec().n_vocab) * sizeof(float)) {
+  HOB_CHECK(limits.n_ctx >= 1 && limits.max_rows >= 1 && limits.max_logit_rows >= 1);
+}
+
+const Engine::Sequence& Engine::at(int seq) const {
+  HOB_CHECK(seq >= 0 && static_cast<size_t>(seq) < sequences_.size() &&
+            sequences_[static_cast<size_t>(seq)].open);
+  return sequences_[static_cast<size_t>(seq)];
+}
+
+int Engine::open() {
+  size_t i = 0;
+  while (i < sequences_.size() && sequences_[i].open) i++;
+  if (i == sequences_.size()) sequences_.emplace_back();
+  sequences_[i] = Sequence{.open = true, .kv = kv_->create(), .tokens = {}, .error = nullptr};
+  return static_cast<int>(i);
+}
+
+void Engine::close(int seq) {
+  kv_->free(at(seq).kv);
+  sequences_[static_cast<size_t>(seq)] = Sequence{};
+}
+
+void Engine::feed(int seq, std::span<const int32_t> tokens, int n_logits) {
+  HOB_CHECK(n_logits >= 0 && static_cast<size_t>(n_logits) <= tokens.size());
+  Sequence& s = sequences_[static_cast<size_t>(seq)];
+  for (size_t i = 0; i < tokens.size(); i++)
+    if (tokens[i] < 0 || tokens[i] >= n_vocab())
+      fail(Code::kInvalidArgument, "[tokens] expected ids in [0, {}), token {} is {}", n_vocab(), i,
+           tokens[i]);
+  if (at(seq).tokens.size() + tokens.size() > static_cast<size_t>(limits_.n_ctx))
+    fail(Code::kInvalidArgument,
+         "[context] expected at most {} tokens (--ctx), got {} ({} present + {} new)",
+         limits_.n_ctx, s.tokens.size() + tokens.size(), s.tokens.size(), tokens.size());
+  s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
+  s.logits_from = static_cast<int>(s.tokens.size()) - n_logits;
+}
+
+void Engine::rewind(int seq, int n_tok) {
+  HOB_CHECK(n_tok >= 0 && n_tok <= at(seq).n_computed);
+  Sequence& s = sequences_[static_cast<size_t>(seq)];
+  kv_->truncate(s.kv, n_tok);
+  s.tokens.resize(static_cast<size_t>(n_tok));
+  s.n_computed = n_tok;
+  s.logits_from = n_tok;
+  s.error = nullptr;
+}
+
+std::vector<SeqView> Engine::views() const {
+  std::vector<SeqView> views;
+  for (const Sequence& s : sequences_)
+    views.push_back({.n_pending_tok = static_cast<int>(s.tokens.size()) - s.n_computed,
+                     .n_logits_from = std::max(0, s.logits_from - s.n_computed),
+                     .active = s.open && !s.error});
+  return views;
+}
+
+void Engine::append_rows(const RowPlan& plan, StepBatch& batch) {
+  Sequence& s = sequences_[static_cast<size_t>(plan.seq)];
+  const auto slots = kv_->reserve(s.kv, plan.n_tok);
+  if (!slots) {  // the caller sized the pool for n_ctx tokens of every sequence, so this is too
+                 // many sequences
+    s.error = std::make_exception_ptr(Error(
+        Code::kResourceExhausted, fmt::format("[kv] expected room for {} more tokens, {} are free",
+                                              plan.n_tok, kv_->free_tokens())));
+    return;
+  }
+  const std::span<const int32_t> visible = kv_->slots(s.kv);
+  for (int i = 0; i < plan.n_tok; i++) {
+    const int position = s.n_computed + i;
+    batch.rows.push_back({.token = s.tokens[static_cast<size_t>(position)],
+                          .position = position,
+                          .seq = s.kv,
+                          .kv_write_slot = (*slots)[static_cast<size_t>(i)],
+                          .kv_read = visible,
+                          .want_logits = position >= s.logits_from});
+  }
+}
+
+void Engine::fail_sequences(const StepBatch& batch, std::span<const RowPlan> plan) {
+  for (const Decoder::RowFailure& failure : decoder_->failed_rows()) {
+    const SeqId kv = batch.rows[static_cast<size_t>(failure.row)].seq;
+    for (const RowPlan& p : plan) {
+      Sequence& s = sequences_[static_cast<size_t>(p.seq)];
+      if (s.kv != kv || s.error) continue;
+      s.error = failure.error;
+      kv_->truncate(s.kv, s.n_computed);
+    }
+  }
+}
+
+void Engine::commit(std::span<const RowPlan> plan, const LogitsSink& sink) {
+  const size_t n_vocab_floats = static_cast<size_t>(n_vocab());
+  const float* row = reinterpret_cast<const float*>(logits_.data());
+  for (const RowPlan& p : plan) {
+    Sequence& s = sequences_[static_cast<size_t>(p.seq)];
+    const int first = s.n_computed;
+    if (!s.error) {
+      kv_->commit(s.kv, p.n_tok);
+      s.n_computed += p.n_tok;
+    }
+    for (int position = std::max(first, s.logits_from); position < first + p.n_tok; position++) {
+      if (!s.error && sink) sink(p.seq, position, {row, n_vocab_floats});
+      row += n_vocab_floats;
+    }
+  }
+}
+
+bool Engine::step(const LogitsSink& sink) {
+  std::vector<RowPlan> plan =
+      schedule(views(), {limits_.max_rows, limits_.max_logit_rows}, next_first_);
+  if (plan.empty()) return false;
+  next_first_ = (next_first_ + 1) % static_cast<int>(sequences_.size());
+  StepBatch batch;
+  for (const RowPlan& p : plan) append_rows(p, batch);
+  std::erase_if(plan, [&](const RowPlan& p) {
+    return sequences_[static_cast<size_t>(p.seq)].error != nullptr;
+  });
+  if (batch.rows.empty()) return true;
+  if (experts_) experts_->begin_step();
+  const Mat logits{.data = reinterpret_cast<float*>(logits_.data()),
+                   .rows = batch.n_logits(),
+                   .cols = n_vocab(),
+                   .stride = n_vocab()};
+  decoder_->forward(batch, *kv_, logits);
+  fail_sequences(batch, plan);
+  commit(plan, sink);
+  return true;
+}
+
+}  // namespace hob

@@ -1,0 +1,81 @@
+#pragma once
+// One step loop for any number of sequences: schedule -> StepBatch -> forward -> commit -> logits
+// to the caller. Commands drive it directly (run, logits, perplexity, bench); the server will drive
+// the same loop.
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "engine/scheduler.h"
+#include "kv/kv_store.h"
+#include "model/decoder.h"
+
+namespace hob {
+
+struct EngineLimits {
+  int n_ctx = 0;           // tokens of one sequence
+  int max_rows = 1;        // rows of a step
+  int max_logit_rows = 1;  // rows of logits of a step
+};
+
+// Logits after `position`: the distribution of the token at position + 1. Valid during the call
+// only.
+using LogitsSink = std::function<void(int seq, int position, std::span<const float> logits)>;
+
+// Engine thread only. Borrows everything.
+class Engine {
+ public:
+  Engine(Decoder& decoder, KvStore& kv, ExpertCache* experts, const EngineLimits& limits);
+
+  const EngineLimits& limits() const { return limits_; }
+  int n_vocab() const { return decoder_->spec().n_vocab; }
+
+  int open();           // a new empty sequence; its index
+  void close(int seq);  // gives its KV slots back
+  // Appends tokens that the next steps will compute; the last n_logits of them want logits. Throws
+  // Error(kInvalidArgument) when an id is not in the vocabulary or the context limit would be
+  // exceeded; the sequence is unchanged then.
+  void feed(int seq, std::span<const int32_t> tokens, int n_logits);
+  // Drops what is pending, keeps the first n_tok computed tokens, clears the error.
+  void rewind(int seq, int n_tok);
+
+  // Computes one step. False when nothing was pending. A sequence whose rows failed gets its
+  // error() and is taken out of the following steps; all others go on.
+  bool step(const LogitsSink& sink);
+
+  // Computed and pending tokens, in order.
+  std::span<const int32_t> tokens(int seq) const { return at(seq).tokens; }
+  int n_computed(int seq) const { return at(seq).n_computed; }
+  const std::exception_ptr& error(int seq) const { return at(seq).error; }
+  ExpertCacheStats expert_stats() const {
+    return experts_ ? experts_->stats() : ExpertCacheStats{};
+  }
+
+ private:
+  struct Sequence {
+    bool open = false;
+    SeqId kv = 0;
+    std::vector<int32_t> tokens;
+    int n_computed = 0;
+    int logits_from = 0;  // positions >= this want logits
+    std::exception_ptr error;
+  };
+  const Sequence& at(int seq) const;
+  std::vector<SeqView> views() const;
+  void append_rows(const RowPlan& plan, StepBatch& batch);
+  void fail_sequences(const StepBatch& batch, std::span<const RowPlan> plan);
+  void commit(std::span<const RowPlan> plan, const LogitsSink& sink);
+
+  Decoder* decoder_;
+  KvStore* kv_;
+  ExpertCache* experts_;
+  EngineLimits limits_;
+  std::vector<Sequence> sequences_;
+  AlignedBuffer logits_;  // [max_logit_rows, n_vocab] f32
+  int next_first_ = 0;
+};
+
+}  // namespace hob

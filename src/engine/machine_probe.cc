@@ -1,0 +1,237 @@
+#include "engine/machine_probe.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "base/aligned_buffer.h"
+#include "base/async_file.h"
+#include "base/error.h"
+
+namespace hob {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// 96 MiB: three times a large desktop's last-level cache, so that every product reads memory.
+constexpr size_t kPoolBytes = 96 << 20;
+// Plain numbers in every element type: as f32 1.1e-28, as f16 6e-4, as integers 17; no denormals,
+// which would be slow.
+constexpr int kFill = 0x11;
+
+AlignedBuffer filled_pool(size_t n_bytes) {
+  AlignedBuffer pool(n_bytes, /*huge_pages=*/true);
+  std::memset(pool.data(), kFill, n_bytes);
+  return pool;
+}
+
+// Median seconds of `work`, repeated for about `budget` seconds, at least three times, after one
+// warm-up.
+double median_seconds(double budget, const std::function<void()>& work) {
+  work();
+  std::vector<double> times;
+  const auto begin = Clock::now();
+  while (times.size() < 3 || (seconds_since(begin) < budget && times.size() < 1000)) {
+    const auto start = Clock::now();
+    work();
+    times.push_back(seconds_since(start));
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<long>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+uint64_t sum_words(const uint64_t* words, size_t n) {
+  uint64_t sums[8] = {};  // eight chains hide the latency of the additions
+  for (size_t i = 0; i + 8 <= n; i += 8)
+    for (size_t j = 0; j < 8; j++) sums[j] += words[i + j];
+  uint64_t total = 0;
+  for (uint64_t s : sums) total += s;
+  return total;
+}
+
+// Activations [rows, cols] of ones-like values.
+struct Activations {
+  Activations(int rows, int cols)
+      : buffer(static_cast<size_t>(rows) * static_cast<size_t>(cols) * sizeof(float)),
+        mat{reinterpret_cast<float*>(buffer.data()), rows, cols, cols} {
+    for (size_t i = 0; i < static_cast<size_t>(rows) * static_cast<size_t>(cols); i++)
+      mat.data[i] = 0.01f * static_cast<float>(i % 101) - 0.5f;
+  }
+  AlignedBuffer buffer;
+  Mat mat;
+};
+
+// Cuts a pool into prepared experts.
+class ExpertPool {
+ public:
+  ExpertPool(const Backend& backend, const ExpertLayer& layer) : layer_(&layer) {
+    for (size_t part = 0; part < 3; part++) {
+      const ExpertMatrix& m = layer.parts[part];
+      offset_[part] = stride_;
+      stride_ += round_up(backend.prepared_bytes(m.dtype, m.rows, m.cols), 64);
+    }
+    n_ = std::max<size_t>(2, kPoolBytes / stride_);
+    pool_ = filled_pool(n_ * stride_);
+  }
+  size_t size() const { return n_; }
+  size_t stride() const { return stride_; }
+  Weight weight(size_t expert, size_t part) const {
+    const ExpertMatrix& m = layer_->parts[part];
+    return {m.dtype, m.rows, m.cols, pool_.data() + expert % n_ * stride_ + offset_[part]};
+  }
+
+ private:
+  const ExpertLayer* layer_;
+  size_t offset_[3] = {}, stride_ = 0, n_ = 0;
+  AlignedBuffer pool_;
+};
+
+// Seconds of one expert_ffn call over `n_groups` experts with `rows_each` rows each, cycling
+// through the pool.
+double expert_call_seconds(Backend& backend, const ExpertPool& pool, const ExpertLayer& layer,
+                           int n_groups, int rows_each) {
+  const int n_rows = n_groups * rows_each;
+  Activations x(rows_each, layer.parts[kGate].cols);
+  Activations out(n_rows, layer.parts[kDown].rows);
+  std::vector<int32_t> rows(static_cast<size_t>(rows_each)), out_rows(static_cast<size_t>(n_rows));
+  for (size_t i = 0; i < rows.size(); i++) rows[i] = static_cast<int32_t>(i);
+  for (size_t i = 0; i < out_rows.size(); i++) out_rows[i] = static_cast<int32_t>(i);
+  size_t next = 0;
+  return median_seconds(0.06, [&] {
+    std::vector<ExpertGroup> groups;
+    for (int g = 0; g < n_groups; g++, next++)
+      groups.push_back(
+          {pool.weight(next, kGate), pool.weight(next, kUp), pool.weight(next, kDown), rows,
+           std::span(out_rows).subspan(static_cast<size_t>(g * rows_each), rows.size())});
+    backend.expert_ffn(x.mat, groups, Activation::kSilu, out.mat);
+  });
+}
+
+}  // namespace
+
+double measure_ram_bandwidth(int n_threads) {
+  const size_t n_words = kPoolBytes / sizeof(uint64_t);
+  const AlignedBuffer pool = filled_pool(kPoolBytes);
+  const auto* words = reinterpret_cast<const uint64_t*>(pool.data());
+  std::vector<uint64_t> sums(static_cast<size_t>(n_threads));
+  const size_t share = n_words / static_cast<size_t>(n_threads);
+  constexpr int kPasses = 12;
+  double best = 0;  // the best pass: the question is what the memory can do
+  for (int pass = 0; pass < kPasses; pass++) {
+    const auto start = Clock::now();
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < sums.size(); t++)
+      threads.emplace_back([&, t] { sums[t] += sum_words(words + t * share, share); });
+    for (std::thread& t : threads) t.join();
+    best = std::max(
+        best, static_cast<double>(share * sums.size() * sizeof(uint64_t)) / seconds_since(start));
+  }
+  // Reading the sums keeps the compiler from dropping the loads.
+  HOB_CHECK(std::count(sums.begin(), sums.end(), uint64_t{1}) == 0);
+  return best;
+}
+
+DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
+                                 const ExpertCacheOptions& options) {
+  std::vector<ReadOp> candidates;
+  size_t largest = 0;
+  for (const ExpertLayer& layer : geometry.layers)
+    for (const ExpertMatrix& m : layer.parts)
+      for (int e = 0; e < layer.n_experts; e++) {
+        const uint64_t offset =
+            (m.offset + static_cast<uint64_t>(e) * m.bytes_per_expert) / kIoAlign * kIoAlign;
+        const size_t n_bytes = round_up(m.bytes_per_expert, kIoAlign);
+        candidates.push_back(
+            {.file = m.file, .offset = offset, .n_bytes = n_bytes, .n_required = 1});
+        largest = std::max(largest, n_bytes);
+      }
+  if (candidates.empty()) return {};
+  std::shuffle(candidates.begin(), candidates.end(), std::mt19937_64(7));
+
+  const auto depth = static_cast<size_t>(options.io_depth);
+  AlignedBuffer buffer(depth * largest);
+  const auto reader = make_async_reader(
+      geometry.files,
+      {.depth = options.io_depth, .direct_io = options.direct_io, .use_uring = options.use_uring});
+  size_t next = 0, n_in_flight = 0;
+  uint64_t bytes = 0;
+  const auto submit = [&](uint64_t slot) {
+    ReadOp op = candidates[next++ % candidates.size()];
+    op.dst = buffer.data() + slot * largest;
+    op.tag = slot;
+    bytes += op.n_bytes;
+    n_in_flight++;
+    reader->submit({&op, 1});
+  };
+  const auto start = Clock::now();
+  for (uint64_t slot = 0; slot < depth; slot++) submit(slot);
+  double elapsed = 0;
+  while (n_in_flight > 0) {
+    for (const ReadDone& done : reader->wait()) {
+      if (done.error) std::rethrow_exception(done.error);
+      n_in_flight--;
+      elapsed = seconds_since(start);
+      if (elapsed < 0.3) submit(done.tag);
+    }
+  }
+  return {.bytes_per_s = static_cast<double>(bytes) / std::max(elapsed, 1e-9),
+          .direct = reader->direct(0)};
+}
+
+ProductRate measure_linear(Backend& backend, DType dtype, int d_out, int d_in, int chunk) {
+  const size_t stride = round_up(backend.prepared_bytes(dtype, d_out, d_in), 64);
+  const size_t n = std::clamp<size_t>(kPoolBytes / stride, 1, 4096);
+  const AlignedBuffer pool = filled_pool(n * stride);
+  const auto weight = [&](size_t i) {
+    return Weight{dtype, d_out, d_in, pool.data() + i % n * stride};
+  };
+  const auto call_seconds = [&](int rows) {
+    Activations x(rows, d_in), y(rows, d_out);
+    size_t next = 0;
+    return median_seconds(0.03, [&] {
+      const LinearOut out{weight(next++), nullptr, y.mat};
+      backend.linear(x.mat, {&out, 1});
+    });
+  };
+  const double macs = static_cast<double>(d_out) * d_in * chunk;
+  return {.decode_bytes_per_s = static_cast<double>(stride) / call_seconds(1),
+          .prefill_macs_per_s = macs / call_seconds(chunk)};
+}
+
+ProductRate measure_experts(Backend& backend, const ExpertLayer& layer, const ExpertProbe& probe) {
+  const ExpertPool pool(backend, layer);
+  double weights = 0;
+  for (const ExpertMatrix& m : layer.parts) weights += static_cast<double>(m.rows) * m.cols;
+  const double decode = expert_call_seconds(backend, pool, layer, probe.k, 1);
+  const int n_groups = std::min<int>(8, layer.n_experts);
+  const double prefill = expert_call_seconds(backend, pool, layer, n_groups, probe.rows_per_expert);
+  return {.decode_bytes_per_s = static_cast<double>(pool.stride()) * probe.k / decode,
+          .prefill_macs_per_s = weights * n_groups * probe.rows_per_expert / prefill};
+}
+
+double measure_layer_overhead(Backend& backend, int d_model, int n_experts, int top_k) {
+  Activations x(1, d_model), y(1, d_model), parts(std::max(1, top_k), d_model),
+      logits(1, std::max(1, n_experts));
+  const std::vector<float> norm(static_cast<size_t>(d_model), 1.f);
+  std::vector<int32_t> ids(static_cast<size_t>(std::max(1, top_k)));
+  std::vector<float> weights(ids.size());
+  return median_seconds(0.02, [&] {
+    for (int i = 0; i < 4; i++)
+      backend.rms_norm(x.mat, norm.data(), 1e-5f, y.mat);  // two norms, Q and K norms
+    backend.add(x.mat, y.mat);
+    if (n_experts == 0) return;
+    backend.route(logits.mat, top_k, true, ids.data(), weights.data());
+    backend.combine(parts.mat, weights.data(), top_k, y.mat);
+  });
+}
+
+}  // namespace hob

@@ -1,0 +1,138 @@
+#include "engine/model_session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace hob {
+namespace {
+
+constexpr int kDefaultCtx = 4096;
+
+int context_length(const SessionOptions& options, const ModelSpec& spec) {
+  if (options.n_ctx > 0) return options.n_ctx;
+  return spec.n_ctx_train > 0 ? std::min(spec.n_ctx_train, kDefaultCtx) : kDefaultCtx;
+}
+
+// The widest row that any operation of the step handles (Backend::scratch_bytes).
+int widest_row(const ModelSpec& spec) {
+  const int d_q = spec.attn.n_heads * std::max(spec.attn.d_k, spec.attn.d_v);
+  return std::max({spec.d_model, spec.d_ff, d_q, spec.moe.d_expert, spec.moe.d_shared});
+}
+
+int logit_rows(const SessionOptions& options, int rows) {
+  return std::clamp(options.max_logit_rows ? options.max_logit_rows : options.n_seqs, 1,
+                    std::max(rows, 1));
+}
+
+int pool_tokens(const SessionOptions& options) {
+  const int per_seq = (options.n_ctx + kKvBlock - 1) / kKvBlock * kKvBlock;
+  return per_seq * options.n_seqs;
+}
+
+uint64_t step_scratch_bytes(const ModelSpec& spec, const Backend& backend,
+                            const SessionOptions& options, int rows) {
+  const uint64_t logits = static_cast<uint64_t>(logit_rows(options, rows)) *
+                          static_cast<uint64_t>(spec.n_vocab) * sizeof(float);
+  return Decoder::scratch_bytes(spec, rows, options.n_ctx) +
+         backend.scratch_bytes(rows, widest_row(spec)) + logits;
+}
+
+uint64_t vocab_entries(const Metadata& metadata) {
+  uint64_t n = 0;
+  for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"})
+    if (const auto* list = metadata.find_strings(key)) n += list->size();
+  return n;
+}
+
+// A limit above the cgroup's is no limit: the kernel would kill the process first.
+uint64_t memory_budget(const SessionOptions& options, const MemoryInfo& memory) {
+  const uint64_t wanted = options.memory_bytes.value_or(auto_memory_bytes(memory));
+  return std::min(wanted, memory.cgroup_limit_bytes.value_or(UINT64_MAX));
+}
+
+PlanInput plan_input(const ModelPlan& m) {
+  const SessionOptions& options = m.options;
+  const ModelSpec& spec = m.layout.spec;
+  const KvGeometry kv = m.layout.kv(options.kv);
+  PlanInput in;
+  in.memory_bytes = memory_budget(options, m.memory);
+  in.expert_cache_bytes = options.expert_cache_bytes;
+  in.chunk = options.chunk;
+  in.min_rows = options.n_seqs;
+  in.dense_bytes = m.layout.dense_bytes;
+  in.kv_bytes = KvStore::bytes(kv, pool_tokens(options));
+  in.kv_bytes_per_ctx_tok = kv.bytes_per_token() * static_cast<uint64_t>(options.n_seqs);
+  in.n_ctx = options.n_ctx;
+  in.base_process_bytes =
+      base_process_bytes(vocab_entries(m.file.metadata()), m.backend->n_threads());
+  in.scratch_bytes = [&m, &spec](int rows) {
+    return step_scratch_bytes(spec, *m.backend, m.options, rows);
+  };
+  if (spec.is_moe()) {
+    in.experts_bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);
+    in.smallest_cache_bytes = ExpertCache::smallest_budget(m.layout.experts, *m.backend);
+    in.staging_bytes = ExpertCache::staging_bytes(m.layout.experts, m.cache);
+  }
+  return in;
+}
+
+// Touches every page of the KV pool now, so that the memory that was planned is really there and a
+// long conversation cannot be the one that finds out otherwise.
+void touch_kv(const KvStore& kv, const KvGeometry& geometry, int n_tokens) {
+  const size_t element = kv.type() == KvType::kF32 ? 4 : 2;
+  for (size_t i = 0; i < geometry.layers.size(); i++) {
+    const KvLayer layer = kv.layer(static_cast<int>(i));
+    const size_t rows = static_cast<size_t>(n_tokens) * static_cast<size_t>(layer.n_kv_heads);
+    std::memset(layer.k, 0, rows * static_cast<size_t>(layer.d_k) * element);
+    std::memset(layer.v, 0, rows * static_cast<size_t>(layer.d_v) * element);
+  }
+}
+
+}  // namespace
+
+ModelPlan plan_model(const SessionOptions& options) {
+  ModelPlan m{.file = GgufFile::open(options.path),
+              .backend = make_cpu_backend({.n_threads = options.n_threads, .force_isa = {}}),
+              .layout = {},
+              .options = options,
+              .cache = {},
+              .memory = read_memory_info(),
+              .plan = {}};
+  m.layout = bind_layout(m.file, *m.backend);
+  m.options.n_ctx = context_length(options, m.layout.spec);
+  m.cache.policy = options.policy;
+  m.plan = make_plan(plan_input(m));
+  m.cache.budget_bytes = m.plan.expert_cache_bytes;
+  return m;
+}
+
+std::unique_ptr<ModelSession> ModelSession::load(ModelPlan plan, const LoadProgress& progress) {
+  std::unique_ptr<ModelSession> s(new ModelSession(std::move(plan)));
+  const ModelPlan& m = s->plan_;
+  const auto report = [&](std::string_view what) {
+    return [&progress, what](uint64_t done, uint64_t total) {
+      if (progress) progress(what, done, total);
+    };
+  };
+  s->decoder_ =
+      Decoder::load(m.file, m.layout, *m.backend, m.plan.chunk, m.options.n_ctx, report("weights"));
+  const KvGeometry geometry = m.layout.kv(m.options.kv);
+  s->kv_ = std::make_unique<KvStore>(geometry, pool_tokens(m.options));
+  touch_kv(*s->kv_, geometry, pool_tokens(m.options));
+  if (m.layout.spec.is_moe()) {
+    s->experts_ = std::make_unique<ExpertCache>(m.layout.experts, *m.backend, m.cache);
+    s->decoder_->set_experts(s->experts_.get());
+    if (m.plan.resident) s->experts_->preload(report("experts"));
+    s->experts_->reset_stats();
+  }
+  s->engine_ =
+      std::make_unique<Engine>(*s->decoder_, *s->kv_, s->experts_.get(),
+                               EngineLimits{.n_ctx = m.options.n_ctx,
+                                            .max_rows = m.plan.chunk,
+                                            .max_logit_rows = logit_rows(m.options, m.plan.chunk)});
+  return s;
+}
+
+}  // namespace hob

@@ -1,0 +1,111 @@
+#include "experts/expert_cache.h"
+
+#include <utility>
+
+#include "base/error.h"
+#include "experts/expert_cache_impl.h"
+
+namespace hob {
+
+// --- ExpertLease ---
+
+ExpertLease::ExpertLease(ExpertLease&& other) noexcept
+    : cache_(std::exchange(other.cache_, nullptr)),
+      slot_(std::exchange(other.slot_, -1)),
+      key_(other.key_),
+      weights_(std::exchange(other.weights_, {})),
+      error_(std::exchange(other.error_, nullptr)) {}
+
+ExpertLease& ExpertLease::operator=(ExpertLease&& other) noexcept {
+  std::swap(cache_, other.cache_);
+  std::swap(slot_, other.slot_);
+  std::swap(key_, other.key_);
+  std::swap(weights_, other.weights_);
+  std::swap(error_, other.error_);
+  return *this;
+}
+
+ExpertLease::~ExpertLease() {
+  if (cache_) cache_->impl_->unpin(slot_);
+}
+
+// --- ExpertDemand ---
+
+ExpertDemand::ExpertDemand(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ExpertDemand::ExpertDemand(ExpertDemand&&) noexcept = default;
+
+ExpertDemand::~ExpertDemand() {
+  if (impl_) impl_->cache->impl_->close_demand();
+}
+
+std::vector<ExpertLease> ExpertDemand::next() {
+  HOB_CHECK(impl_ != nullptr);
+  return impl_->cache->impl_->next(*impl_->cache);
+}
+
+// --- ExpertCache ---
+
+ExpertCache::ExpertCache(ExpertGeometry geometry, const Backend& backend,
+                         const ExpertCacheOptions& options)
+    : impl_(std::make_unique<Impl>(std::move(geometry), backend, options)) {}
+ExpertCache::~ExpertCache() = default;
+
+void ExpertCache::begin_step() { impl_->step_++; }
+
+ExpertDemand ExpertCache::demand(std::span<const ExpertKey> keys) {
+  impl_->open_demand(keys);
+  return ExpertDemand(std::make_unique<ExpertDemand::Impl>(ExpertDemand::Impl{this}));
+}
+
+void ExpertCache::preload(const std::function<void(uint64_t, uint64_t)>& progress) {
+  impl_->preload(progress);
+}
+
+const ExpertGeometry& ExpertCache::geometry() const { return impl_->geometry_; }
+uint64_t ExpertCache::total_bytes() const { return impl_->sizes_.total; }
+uint64_t ExpertCache::budget_bytes() const { return impl_->budget_bytes_; }
+uint64_t ExpertCache::used_bytes() const {
+  return impl_->used_bytes_.load(std::memory_order_relaxed);
+}
+bool ExpertCache::resident() const { return impl_->budget_bytes_ >= impl_->sizes_.total; }
+
+std::string ExpertCache::io_name() const {
+  if (!impl_->loader_) return "none";
+  const AsyncReader& reader = impl_->loader_->reader();
+  return std::string(reader.name()) + (reader.direct(0) ? ", O_DIRECT" : ", buffered");
+}
+
+ExpertCacheStats ExpertCache::stats() const {
+  const AtomicStats& s = impl_->stats_;
+  ExpertCacheStats out;
+  out.hits = s.hits.load(std::memory_order_relaxed);
+  out.misses = s.misses.load(std::memory_order_relaxed);
+  out.bytes_read = s.bytes_read.load(std::memory_order_relaxed);
+  out.read_errors = s.read_errors.load(std::memory_order_relaxed);
+  out.stall_ns = s.stall_ns.load(std::memory_order_relaxed);
+  out.evictions = s.evictions.load(std::memory_order_relaxed);
+  return out;
+}
+
+void ExpertCache::reset_stats() {
+  AtomicStats& s = impl_->stats_;
+  for (auto* counter :
+       {&s.hits, &s.misses, &s.bytes_read, &s.read_errors, &s.stall_ns, &s.evictions})
+    counter->store(0, std::memory_order_relaxed);
+}
+
+uint64_t ExpertCache::staging_bytes(const ExpertGeometry& geometry,
+                                    const ExpertCacheOptions& options) {
+  const uint64_t slice = largest_slice(geometry);
+  return slice == 0 ? 0 : plan_staging(slice, options.io_depth).total_bytes();
+}
+
+uint64_t ExpertCache::total_bytes(const ExpertGeometry& geometry, const Backend& backend) {
+  return measure(geometry, make_layouts(geometry, backend)).total;
+}
+
+uint64_t ExpertCache::smallest_budget(const ExpertGeometry& geometry, const Backend& backend) {
+  return measure(geometry, make_layouts(geometry, backend)).largest;
+}
+
+}  // namespace hob

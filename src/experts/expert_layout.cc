@@ -1,0 +1,76 @@
+#include "experts/expert_layout.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hob {
+namespace {
+
+constexpr uint64_t kPartAlign =
+    64;  // Backend::prepare's requirement: one cache line, one AVX-512 register
+
+uint64_t round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
+
+}  // namespace
+
+std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Backend& backend) {
+  std::vector<ExpertLayout> layouts;
+  for (const ExpertLayer& layer : geometry.layers) {
+    ExpertLayout layout;
+    if (layer.n_experts > 0) {
+      uint64_t end = 0;
+      for (size_t part = 0; part < 3; part++) {
+        const ExpertMatrix& m = layer.parts[part];
+        HOB_CHECK(m.bytes_per_expert == row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows));
+        HOB_CHECK(m.file >= 0 && static_cast<size_t>(m.file) < geometry.files.size());
+        layout.offset[part] = end;
+        end = round_up(end + backend.prepared_bytes(m.dtype, m.rows, m.cols), kPartAlign);
+      }
+      layout.n_bytes = round_up(end, kPageBytes);
+    }
+    layouts.push_back(layout);
+  }
+  return layouts;
+}
+
+ExpertSizes measure(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts) {
+  ExpertSizes sizes;
+  for (size_t i = 0; i < layouts.size(); i++) {
+    const int n = geometry.layers[i].n_experts;
+    if (n == 0) continue;
+    const uint64_t bytes = layouts[i].n_bytes;
+    sizes.largest = std::max(sizes.largest, bytes);
+    sizes.smallest = sizes.n_experts == 0 ? bytes : std::min(sizes.smallest, bytes);
+    sizes.total += bytes * static_cast<uint64_t>(n);
+    sizes.n_experts += n;
+  }
+  return sizes;
+}
+
+int max_resident(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts,
+                 uint64_t budget_bytes) {
+  std::vector<uint64_t> sizes;
+  for (size_t i = 0; i < layouts.size(); i++)
+    sizes.insert(sizes.end(), static_cast<size_t>(geometry.layers[i].n_experts),
+                 layouts[i].n_bytes);
+  std::sort(sizes.begin(), sizes.end());
+  int n = 0;
+  for (uint64_t size : sizes) {
+    if (size > budget_bytes) break;
+    budget_bytes -= size;
+    n++;
+  }
+  return n;
+}
+
+uint64_t largest_slice(const ExpertGeometry& geometry) {
+  uint64_t largest = 0;
+  for (const ExpertLayer& layer : geometry.layers) {
+    if (layer.n_experts == 0) continue;
+    for (const ExpertMatrix& m : layer.parts) largest = std::max(largest, m.bytes_per_expert);
+  }
+  return largest;
+}
+
+}  // namespace hob

@@ -1,0 +1,158 @@
+#include "model/bind.h"
+
+#include <algorithm>
+#include <cctype>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "model/families/family.h"
+
+namespace hob {
+namespace {
+
+// GGUF drops leading dimensions of 1, and some converters keep them.
+Shape without_leading_ones(const Shape& shape) {
+  Shape out;
+  for (int i = 0; i < shape.n_dims; i++)
+    if (out.n_dims > 0 || shape[i] != 1 || i == shape.n_dims - 1)
+      out.dim[static_cast<size_t>(out.n_dims++)] = shape[i];
+  return out;
+}
+
+BoundTensor bind_one(const TensorRule& rule, const RawTensor& raw) {
+  if (without_leading_ones(rule.shape) != without_leading_ones(raw.shape))
+    fail(Code::kDataLoss, "[model] {}: expected {}, file has {}", rule.name, rule.shape.str(),
+         raw.shape.str());
+  const int cols = static_cast<int>(rule.shape.cols());
+  const int rows =
+      static_cast<int>(rule.kind == TensorKind::kExperts ? rule.shape[1] : rule.shape.rows());
+  return {rule.role, rule.kind, rule.layer, &raw, rows, cols};
+}
+
+// `blk.3.ffn_gate.7.weight`: Mixtral files from before April 2024 hold one tensor per expert.
+bool is_legacy_expert(std::string_view name) {
+  for (std::string_view part : {".ffn_gate.", ".ffn_up.", ".ffn_down."}) {
+    const size_t at = name.find(part);
+    if (at != std::string_view::npos && at + part.size() < name.size() &&
+        std::isdigit(static_cast<unsigned char>(name[at + part.size()])))
+      return true;
+  }
+  return false;
+}
+
+void refuse_legacy_experts(std::span<const RawTensor> tensors) {
+  for (const RawTensor& t : tensors)
+    if (is_legacy_expert(t.name))
+      fail(Code::kUnimplemented,
+           "[model] {}: expected all experts of a layer in one tensor (ffn_*_exps), file has one "
+           "per expert "
+           "(old layout): convert the model again",
+           t.name);
+}
+
+void refuse_unused(std::span<const RawTensor> tensors,
+                   const std::unordered_set<const RawTensor*>& used) {
+  constexpr int kMaxListed = 4;
+  std::string names;
+  int n_unused = 0;
+  for (const RawTensor& t : tensors) {
+    if (used.contains(&t)) continue;
+    if (n_unused++ < kMaxListed) names += (names.empty() ? "" : ", ") + t.name;
+  }
+  if (n_unused > 0)
+    fail(Code::kUnimplemented,
+         "[model] {}{}: expected only tensors that the model uses, file has {} more", names,
+         n_unused > kMaxListed ? ", ..." : "", n_unused);
+}
+
+ExpertPart expert_part(Role role) {
+  if (role == Role::kExpertGate) return kGate;
+  if (role == Role::kExpertUp) return kUp;
+  HOB_CHECK(role == Role::kExpertDown);
+  return kDown;
+}
+
+ExpertGeometry expert_geometry(const ModelSpec& spec, std::span<const BoundTensor> tensors,
+                               const std::vector<std::string>& files) {
+  ExpertGeometry g;
+  g.files = files;
+  g.layers.resize(static_cast<size_t>(spec.n_layers));
+  for (const BoundTensor& t : tensors) {
+    if (t.kind != TensorKind::kExperts) continue;
+    ExpertLayer& layer = g.layers[static_cast<size_t>(t.layer)];
+    layer.n_experts = spec.moe.n_experts;
+    layer.parts[expert_part(t.role)] = {
+        t.raw->dtype,  t.rows,
+        t.cols,        t.raw->file,
+        t.raw->offset, row_bytes(t.raw->dtype, t.cols) * static_cast<uint64_t>(t.rows)};
+  }
+  return g;
+}
+
+uint64_t resident_bytes(const BoundTensor& t, const Backend& backend) {
+  if (t.kind == TensorKind::kMatrix) return backend.prepared_bytes(t.raw->dtype, t.rows, t.cols);
+  return static_cast<uint64_t>(t.rows) * static_cast<uint64_t>(t.cols) * sizeof(float);
+}
+
+}  // namespace
+
+ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors) {
+  const std::string arch = metadata.get_string("general.architecture");
+  const Family& family = find_family(arch);
+  return family.read_spec(SpecReader(metadata, tensors, arch));
+}
+
+std::vector<BoundTensor> bind_tensors(const ModelSpec& spec, std::span<const RawTensor> tensors) {
+  refuse_legacy_experts(tensors);
+  std::unordered_map<std::string_view, const RawTensor*> by_name;
+  for (const RawTensor& t : tensors) by_name.emplace(t.name, &t);
+
+  std::vector<BoundTensor> bound;
+  std::unordered_set<const RawTensor*> used;
+  for (const TensorRule& rule : find_family(spec.family).rules(spec)) {
+    const auto found = by_name.find(rule.name);
+    if (found == by_name.end()) {
+      if (rule.optional) continue;
+      fail(Code::kDataLoss, "[model] {}: expected {}, file has none", rule.name, rule.shape.str());
+    }
+    bound.push_back(bind_one(rule, *found->second));
+    used.insert(found->second);
+  }
+  refuse_unused(tensors, used);
+  return bound;
+}
+
+DensePlan plan_dense(std::span<const BoundTensor> tensors, const Backend& backend) {
+  constexpr uint64_t kAlign = 64;  // Backend::prepare's demand
+  DensePlan plan;
+  for (const BoundTensor& t : tensors) {
+    plan.offsets.push_back(plan.n_bytes);
+    if (t.kind == TensorKind::kExperts) continue;
+    plan.n_bytes += (resident_bytes(t, backend) + kAlign - 1) / kAlign * kAlign;
+  }
+  return plan;
+}
+
+ModelLayout bind_layout(const GgufFile& file, const Backend& backend) {
+  ModelLayout layout;
+  layout.spec = read_spec(file.metadata(), file.tensors());
+  const std::vector<BoundTensor> bound = bind_tensors(layout.spec, file.tensors());
+  layout.dense_bytes = plan_dense(bound, backend).n_bytes;
+  layout.dense_read_bytes = layout.dense_bytes;
+  for (const BoundTensor& t : bound)  // of an untied embedding a token reads one row
+    if (t.role == Role::kTokenEmbd && !layout.spec.tied_embeddings)
+      layout.dense_read_bytes -= resident_bytes(t, backend);
+  layout.experts = expert_geometry(layout.spec, bound, file.files());
+  return layout;
+}
+
+KvGeometry ModelLayout::kv(KvType type) const {
+  const AttnSpec& a = spec.attn;
+  return {std::vector<KvLayerGeometry>(static_cast<size_t>(spec.n_layers),
+                                       {a.n_kv_heads, a.d_k, a.d_v}),
+          type};
+}
+
+}  // namespace hob

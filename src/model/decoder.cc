@@ -1,0 +1,164 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "base/error.h"
+#include "model/dense_weights.h"
+#include "model/layers/attention.h"
+#include "model/layers/ffn.h"
+#include "model/layers/moe.h"
+#include "model/rope_cache.h"
+
+namespace hob {
+
+struct Decoder::Impl {
+  ModelSpec spec;
+  Backend& backend;
+  int max_rows, n_ctx;
+  DenseWeights weights;
+  RopeCache rope;
+  StepRows rows;
+  Activations act;
+  std::optional<MoeBlock> moe;
+  ExpertCache* experts = nullptr;
+  RouteOverride* route = nullptr;
+  std::vector<RowFailure> failed;
+  StageTimes times;
+
+  Impl(const ModelSpec& s, Backend& b, int n_rows, int n_positions, DenseWeights w)
+      : spec(s),
+        backend(b),
+        max_rows(n_rows),
+        n_ctx(n_positions),
+        weights(std::move(w)),
+        rope(spec.rope, n_positions, weights.rope_divisors),
+        rows(n_rows),
+        act(spec, n_rows, spec.moe.top_k) {
+    if (spec.is_moe()) moe.emplace(spec, n_rows, spec.moe.top_k);
+  }
+
+  void check(const StepBatch& batch, const Mat& logits) const;
+  void ffn(const LayerContext& ctx, int layer);
+  void head(const LayerContext& ctx, Mat logits);
+  void collect_failures(const StepBatch& batch);
+};
+
+Decoder::Decoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Decoder::~Decoder() = default;
+
+std::unique_ptr<Decoder> Decoder::load(const GgufFile& file, const ModelLayout& layout,
+                                       Backend& backend, int max_rows, int n_ctx,
+                                       const Progress& progress) {
+  HOB_CHECK(max_rows > 0 && n_ctx > 0);
+  DenseWeights weights = load_dense_weights(file, layout.spec, backend, progress);
+  return std::unique_ptr<Decoder>(new Decoder(
+      std::make_unique<Impl>(layout.spec, backend, max_rows, n_ctx, std::move(weights))));
+}
+
+void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
+  Impl& m = *impl_;
+  m.check(batch, logits);
+  const StageTimes before = m.times;
+  const uint64_t begin_ns = now_ns();
+  m.rows.assign(batch);
+  if (m.moe) {
+    m.moe->failures().clear();
+    m.experts->begin_step();
+  }
+
+  const LayerContext ctx{m.spec, m.backend, m.rows, m.act};
+  m.backend.embed(m.weights.embedding, m.rows.tokens(), m.act.x(m.rows.n()));
+  for (int layer = 0; layer < m.spec.n_layers; layer++) {
+    const bool last = layer == m.spec.n_layers - 1;
+    {
+      const ScopedTime time(m.times.attention);
+      attention_block(ctx, m.weights.layers[static_cast<size_t>(layer)], kv.layer(layer),
+                      m.rope.table(), last);
+    }
+    if (m.rows.n() > 0) m.ffn(ctx, layer);
+  }
+  if (m.rows.n() > 0) m.head(ctx, logits);
+
+  m.collect_failures(batch);
+  const StageTimes& t = m.times;
+  const uint64_t accounted = (t.attention - before.attention) + (t.dense_ffn - before.dense_ffn) +
+                             (t.experts - before.experts) + (t.io_wait - before.io_wait) +
+                             (t.head - before.head);
+  m.times.other += now_ns() - begin_ns - accounted;
+}
+
+void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
+  HOB_CHECK(!batch.rows.empty() && batch.rows.size() <= static_cast<size_t>(max_rows));
+  const int n_logits = batch.n_logits();
+  HOB_CHECK(n_logits == 0 || (logits.rows >= n_logits && logits.cols == spec.n_vocab));
+  HOB_CHECK(!spec.is_moe() || experts);
+  for (const StepRow& r : batch.rows) {
+    HOB_CHECK(r.token >= 0 && r.token < spec.n_vocab);
+    HOB_CHECK(r.position >= 0 && r.position < n_ctx);
+  }
+}
+
+void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
+  const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
+  if (moe) {
+    moe->forward(ctx, w, layer, *experts, route);
+    moe->add_times(times);
+  } else {
+    const ScopedTime time(times.dense_ffn);
+    dense_ffn_block(ctx, w);
+  }
+}
+
+void Decoder::Impl::head(const LayerContext& ctx, Mat logits) {
+  const ScopedTime time(times.head);
+  const int n = ctx.rows.n();
+  backend.rms_norm(act.x(n), weights.output_norm, spec.norm_eps, act.norm(n));
+  logits.rows = n;
+  const std::array<LinearOut, 1> out{{{weights.head, nullptr, logits}}};
+  backend.linear(act.norm(n), out);
+}
+
+// One entry per row, in row order. A failed row's K and V are wrong too, so later rows of its
+// sequence fail with it.
+void Decoder::Impl::collect_failures(const StepBatch& batch) {
+  failed.clear();
+  if (!moe || moe->failures().empty()) return;
+  const std::vector<RowFailure>& direct =
+      moe->failures();  // the first entry of a row is its first layer's
+  for (int row = 0; row < static_cast<int>(batch.rows.size()); row++) {
+    const StepRow& r = batch.rows[static_cast<size_t>(row)];
+    const auto hit = std::find_if(direct.begin(), direct.end(), [&](const RowFailure& f) {
+      const StepRow& from = batch.rows[static_cast<size_t>(f.row)];
+      return f.row == row || (from.seq == r.seq && from.position < r.position);
+    });
+    if (hit != direct.end()) failed.push_back({row, hit->error});
+  }
+}
+
+const ModelSpec& Decoder::spec() const { return impl_->spec; }
+
+void Decoder::set_experts(ExpertCache* cache) { impl_->experts = cache; }
+
+void Decoder::set_route_override(RouteOverride* route) {
+  Impl& m = *impl_;
+  m.route = route;
+  const int top_k = std::max(m.spec.moe.top_k, route ? route->top_k() : 0);
+  m.act = Activations(m.spec, m.max_rows, top_k);
+  if (m.moe) m.moe.emplace(m.spec, m.max_rows, top_k);
+}
+
+const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
+const StageTimes& Decoder::times() const { return impl_->times; }
+void Decoder::reset_times() { impl_->times = {}; }
+
+uint64_t Decoder::scratch_bytes(const ModelSpec& spec, int max_rows, int n_ctx) {
+  uint64_t n = Activations::bytes(spec, max_rows, spec.moe.top_k) +
+               RopeCache::bytes(spec.rope, n_ctx) +
+               static_cast<uint64_t>(max_rows) * StepRows::bytes_per_row();
+  if (spec.is_moe()) n += MoeBlock::bytes(spec, max_rows, spec.moe.top_k);
+  return n;
+}
+
+}  // namespace hob

@@ -1,0 +1,34 @@
+// Llama 1-3, Mistral and everything that converts to their names; with experts: Mixtral.
+// Rotary pairs are adjacent: the converter permutes the rows of q and k.
+#include "model/families/family.h"
+
+namespace hob {
+namespace {
+
+ModelSpec read_spec(const SpecReader& in) {
+  ModelSpec s = read_trunk(in);
+  s.rope.kind = RopeKind::kAdjacent;
+  if (in.optional_int("expert_count", 0, {0, kMaxExperts}) > 0)
+    s.moe = read_moe(in, {.renormalise = true, .d_expert = s.d_ff});
+  return s;
+}
+
+std::vector<TensorRule> rules(const ModelSpec& s) {
+  RuleList list(s);
+  list.trunk();
+  list.rope_freqs();
+  for (int layer = 0; layer < s.n_layers; layer++) {
+    list.attention(layer);
+    if (s.is_moe())
+      list.experts(layer);
+    else
+      list.dense_ffn(layer);
+  }
+  return list.take();
+}
+
+}  // namespace
+
+Family llama_family() { return {"llama", read_spec, rules}; }
+
+}  // namespace hob

@@ -1,0 +1,35 @@
+// Qwen1.5-MoE, Qwen2-57B-A14B: router weights as the softmax left them; a shared expert behind a
+// sigmoid gate.
+#include "model/families/family.h"
+
+namespace hob {
+namespace {
+
+ModelSpec read_spec(const SpecReader& in) {
+  ModelSpec s = read_trunk(in);
+  s.attn.bias_qkv = true;
+  const int top_k = in.required_int("expert_used_count", {1, kMaxExperts});
+  // Files from before the expert widths had keys of their own: feed_forward_length is the shared
+  // expert's width, and the routed experts that one token uses are as wide together.
+  s.moe = read_moe(in, {.renormalise = false, .d_expert = s.d_ff / top_k});
+  s.moe.d_shared = in.optional_int("expert_shared_feed_forward_length", s.d_ff, {1, kMaxWidth});
+  s.moe.shared_gated = true;
+  return s;
+}
+
+std::vector<TensorRule> rules(const ModelSpec& s) {
+  RuleList list(s);
+  list.trunk();
+  for (int layer = 0; layer < s.n_layers; layer++) {
+    list.attention(layer);
+    list.experts(layer);
+    list.shared_expert(layer);
+  }
+  return list.take();
+}
+
+}  // namespace
+
+Family qwen2moe_family() { return {"qwen2moe", read_spec, rules}; }
+
+}  // namespace hob

@@ -1,0 +1,30 @@
+// Qwen3-30B-A3B and relatives: q and k normalised per head, router weights renormalised over the
+// chosen experts.
+#include "model/families/family.h"
+
+namespace hob {
+namespace {
+
+ModelSpec read_spec(const SpecReader& in) {
+  ModelSpec s = read_trunk(in);
+  s.attn.qk_norm = QkNorm::kPerHead;
+  const int top_k = in.required_int("expert_used_count", {1, kMaxExperts});
+  s.moe = read_moe(in, {.renormalise = true, .d_expert = s.d_ff / top_k});
+  return s;
+}
+
+std::vector<TensorRule> rules(const ModelSpec& s) {
+  RuleList list(s);
+  list.trunk();
+  for (int layer = 0; layer < s.n_layers; layer++) {
+    list.attention(layer);
+    list.experts(layer);
+  }
+  return list.take();
+}
+
+}  // namespace
+
+Family qwen3moe_family() { return {"qwen3moe", read_spec, rules}; }
+
+}  // namespace hob

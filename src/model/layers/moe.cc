@@ -1,0 +1,133 @@
+#include "model/layers/moe.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "model/layers/ffn.h"
+
+namespace hob {
+
+MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k)
+    : n_experts_(spec.moe.n_experts),
+      ids_(static_cast<size_t>(max_rows) * static_cast<size_t>(top_k)),
+      weights_(ids_.size()),
+      grouping_(n_experts_, max_rows * top_k) {
+  groups_.reserve(static_cast<size_t>(n_experts_));
+}
+
+uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
+  const uint64_t n_choices = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(top_k);
+  const uint64_t per_choice = 3 * sizeof(int32_t) + sizeof(float);  // id, weight, group entry
+  const uint64_t per_expert = 2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup);
+  return n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
+}
+
+void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer,
+                       ExpertCache& cache, RouteOverride* route) {
+  total_ns_ = wait_ns_ = shared_ns_ = 0;
+  const ScopedTime time(total_ns_);
+  const int n = ctx.rows.n();
+  ctx.backend.rms_norm(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
+  const int k = route_rows(ctx, w, layer, route);
+  const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
+  grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);
+  fail_unrouted(ctx, layer, k);
+
+  ExpertDemand demand = cache.demand(grouping_.keys());
+  compute_shared(ctx, w);  // while the first reads are in flight
+  while (true) {
+    std::vector<ExpertLease> leases;
+    {
+      const ScopedTime wait(wait_ns_);
+      leases = demand.next();
+    }
+    if (leases.empty()) break;
+    compute_arrived(ctx, leases, k);
+  }
+  ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
+  add_shared(ctx, w);
+}
+
+// Fills ids_ and weights_ [n, k]; returns k.
+int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int layer,
+                         RouteOverride* route) {
+  if (route) {
+    route->route(layer, ctx.rows.rows(), ids_.data(), weights_.data());
+    return route->top_k();
+  }
+  const int n = ctx.rows.n();
+  const std::array<LinearOut, 1> logits{{{w.router, nullptr, ctx.act.router(n)}}};
+  ctx.backend.linear(ctx.act.norm(n), logits);
+  const MoeSpec& moe = ctx.spec.moe;
+  ctx.backend.route(ctx.act.router(n), moe.top_k, moe.renormalise, ids_.data(), weights_.data());
+  return moe.top_k;
+}
+
+void MoeBlock::compute_arrived(const LayerContext& ctx, std::vector<ExpertLease>& leases, int k) {
+  groups_.clear();
+  for (const ExpertLease& lease : leases) {
+    const int e = lease.key().expert;
+    if (lease.error()) {
+      for (int32_t out_row : grouping_.out_rows(e)) fail_choice(ctx, out_row, k, lease.error());
+      continue;
+    }
+    groups_.push_back({lease.weight(kGate), lease.weight(kUp), lease.weight(kDown),
+                       grouping_.rows(e), grouping_.out_rows(e)});
+  }
+  const int n = ctx.rows.n();
+  if (!groups_.empty())
+    ctx.backend.expert_ffn(ctx.act.norm(n), groups_, Activation::kSilu, ctx.act.parts(n * k));
+}
+
+// The row goes on with a zero in place of the missing part, so that the step stays one code path.
+void MoeBlock::fail_choice(const LayerContext& ctx, int out_row, int k,
+                           const std::exception_ptr& error) {
+  const Mat parts = ctx.act.parts(ctx.rows.n() * k);
+  std::fill_n(parts.row(out_row), parts.cols, 0.f);
+  failures_.push_back({ctx.rows.batch_row(out_row / k), error});
+}
+
+// NaN in weights or activations leaves a router without a choice.
+void MoeBlock::fail_unrouted(const LayerContext& ctx, int layer, int k) {
+  for (int c = 0; c < ctx.rows.n() * k; c++) {
+    const int32_t id = ids_[static_cast<size_t>(c)];
+    if (id >= 0 && id < n_experts_) continue;
+    weights_[static_cast<size_t>(c)] = 0.f;
+    fail_choice(
+        ctx, c, k,
+        std::make_exception_ptr(
+            Error(Code::kDataLoss,
+                  fmt::format("[model] blk.{}: expected an expert id below {}, the routing gave {}",
+                              layer, n_experts_, id))));
+  }
+}
+
+void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
+  if (!w.shared_gate) return;
+  const ScopedTime time(shared_ns_);
+  const int n = ctx.rows.n();
+  if (w.shared_router) {
+    const std::array<LinearOut, 1> gate{{{w.shared_router, nullptr, ctx.act.shared_gate(n)}}};
+    ctx.backend.linear(ctx.act.norm(n), gate);
+  }
+  gated_ffn(ctx, w.shared_gate, w.shared_up, w.shared_down);
+}
+
+void MoeBlock::add_shared(const LayerContext& ctx, const LayerWeights& w) {
+  if (!w.shared_gate) return;
+  const ScopedTime time(shared_ns_);
+  const int n = ctx.rows.n();
+  if (w.shared_router)
+    ctx.backend.add_gated(ctx.act.block(n), ctx.act.shared_gate(n), ctx.act.x(n));
+  else
+    ctx.backend.add(ctx.act.block(n), ctx.act.x(n));
+}
+
+void MoeBlock::add_times(StageTimes& times) const {
+  times.io_wait += wait_ns_;
+  times.dense_ffn += shared_ns_;
+  times.experts += total_ns_ - wait_ns_ - shared_ns_;
+}
+
+}  // namespace hob

@@ -1,0 +1,81 @@
+#pragma once
+// Which tensors a model needs: name, shape and what becomes of each.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/spec.h"
+#include "tensor/shape.h"
+
+namespace hob {
+
+enum class Role : uint8_t {
+  kTokenEmbd,
+  kOutputNorm,
+  kOutput,
+  kRopeFreqs,
+  kAttnNorm,
+  kQ,
+  kK,
+  kV,
+  kO,
+  kQBias,
+  kKBias,
+  kVBias,
+  kOBias,
+  kQNorm,
+  kKNorm,
+  kFfnNorm,
+  kGate,
+  kUp,
+  kDown,
+  kRouter,
+  kExpertGate,
+  kExpertUp,
+  kExpertDown,
+  kSharedRouter,
+  kSharedGate,
+  kSharedUp,
+  kSharedDown,
+};
+
+enum class TensorKind : uint8_t {
+  kMatrix,   // kernel layout, resident
+  kVector,   // converted to f32, resident
+  kExperts,  // stays in the file, streamed per expert
+};
+
+struct TensorRule {
+  Role role;
+  TensorKind kind;
+  int layer = -1;  // -1: not of a layer
+  std::string name;
+  Shape shape;
+  bool optional = false;
+};
+
+// Collects the rules of a family from groups that families have in common.
+class RuleList {
+ public:
+  explicit RuleList(const ModelSpec& spec) : spec_(spec) {}
+
+  void trunk();               // embeddings, output norm, head
+  void rope_freqs();          // Llama 3's frequency divisors, optional
+  void attention(int layer);  // norm, q k v o, biases and q/k norms as the spec says
+  void dense_ffn(int layer);
+  void experts(int layer);  // norm, router, routed experts
+  void shared_expert(int layer);
+
+  std::vector<TensorRule> take() { return std::move(rules_); }
+
+ private:
+  void matrix(Role role, int layer, std::string_view name, int n_out, int n_in);
+  void vector(Role role, int layer, std::string_view name, int n);
+  void expert_matrix(Role role, int layer, std::string_view name, int n_out, int n_in);
+
+  const ModelSpec& spec_;
+  std::vector<TensorRule> rules_;
+};
+
+}  // namespace hob

@@ -1,0 +1,146 @@
+#include "sampling/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "sampling/philox.h"
+
+namespace hob {
+namespace {
+
+struct Candidate {
+  float logit;
+  int32_t token;
+};
+
+// A total order (ties to the lower id), so that every filter keeps the same tokens whatever the
+// sort algorithm does.
+bool better(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+}
+
+// Drops tokens with logit -inf (masked). A NaN or +inf can only come from a broken model or a bug:
+// never sample from it.
+std::vector<Candidate> finite_candidates(std::span<const float> logits) {
+  std::vector<Candidate> out;
+  out.reserve(logits.size());
+  for (size_t i = 0; i < logits.size(); i++) {
+    const float x = logits[i];
+    if (std::isnan(x) || x == INFINITY)
+      fail(Code::kInternal, "[sampling] expected finite logits, token {} has {}", i, x);
+    if (x != -INFINITY) out.push_back({x, static_cast<int32_t>(i)});
+  }
+  if (out.empty())
+    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf",
+         logits.size());
+  return out;
+}
+
+bool has_penalties(const SamplingParams& p) {
+  return p.repetition_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f;
+}
+
+// As llama.cpp: repetition divides positive and multiplies negative logits; then presence and
+// frequency (as OpenAI).
+void apply_penalties(std::vector<Candidate>& candidates, const SamplingParams& p,
+                     std::span<const int32_t> history) {
+  if (!has_penalties(p)) return;
+  const size_t window =
+      p.penalty_window == 0 ? history.size() : static_cast<size_t>(p.penalty_window);
+  std::unordered_map<int32_t, int> counts;
+  for (int32_t token : history.last(std::min(window, history.size()))) counts[token]++;
+  for (Candidate& c : candidates) {
+    const auto it = counts.find(c.token);
+    if (it == counts.end()) continue;
+    c.logit = c.logit > 0 ? c.logit / p.repetition_penalty : c.logit * p.repetition_penalty;
+    c.logit -= p.presence_penalty + p.frequency_penalty * static_cast<float>(it->second);
+  }
+}
+
+void keep_top_k(std::vector<Candidate>& candidates, int k) {
+  if (k == 0 || static_cast<size_t>(k) >= candidates.size()) return;
+  std::nth_element(candidates.begin(), candidates.begin() + k - 1, candidates.end(), better);
+  candidates.resize(static_cast<size_t>(k));
+}
+
+// The smallest set of most probable tokens whose probabilities sum to at least top_p.
+void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
+  if (top_p >= 1.f) return;
+  std::sort(candidates.begin(), candidates.end(), better);
+  const double best = candidates.front().logit;
+  double total = 0;
+  for (const Candidate& c : candidates) total += std::exp(c.logit - best);
+  double sum = 0;
+  size_t n = 0;
+  while (n < candidates.size() && (n == 0 || sum < top_p * total))
+    sum += std::exp(candidates[n++].logit - best);
+  candidates.resize(n);
+}
+
+float best_logit(const std::vector<Candidate>& candidates) {
+  return std::min_element(candidates.begin(), candidates.end(), better)->logit;
+}
+
+// Tokens at least min_p times as probable as the best one.
+void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
+  if (min_p <= 0.f) return;
+  const double floor = best_logit(candidates) + std::log(static_cast<double>(min_p));
+  std::erase_if(candidates, [&](const Candidate& c) { return c.logit < floor; });
+}
+
+void check_range(bool ok, const char* name, const char* range, double value) {
+  if (!ok) fail(Code::kInvalidArgument, "[sampling] expected {} {}, got {}", name, range, value);
+}
+
+}  // namespace
+
+void SamplingParams::check() const {
+  check_range(std::isfinite(temperature) && temperature >= 0, "temperature", ">= 0", temperature);
+  check_range(top_k >= 0, "top_k", ">= 0 (0 = off)", top_k);
+  check_range(top_p > 0 && top_p <= 1, "top_p", "in (0, 1]", top_p);
+  check_range(min_p >= 0 && min_p <= 1, "min_p", "in [0, 1]", min_p);
+  check_range(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty",
+              "> 0", repetition_penalty);
+  check_range(std::isfinite(presence_penalty), "presence_penalty", "finite", presence_penalty);
+  check_range(std::isfinite(frequency_penalty), "frequency_penalty", "finite", frequency_penalty);
+  check_range(penalty_window >= 0, "penalty_window", ">= 0 (0 = all)", penalty_window);
+}
+
+double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token) {
+  const PhiloxCounter r =
+      philox4x32({choice, position, token, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  // 52 bits and a half: the largest is 1 - 2^-53, exactly representable; 53 bits would round up
+  // to 1.
+  const uint64_t bits = (static_cast<uint64_t>(r[0]) << 32 | r[1]) >> 12;
+  return std::ldexp(static_cast<double>(bits) + 0.5, -52);
+}
+
+int32_t sample(std::span<const float> logits, const SamplingParams& params,
+               std::span<const int32_t> history, uint32_t position, uint32_t choice) {
+  std::vector<Candidate> candidates = finite_candidates(logits);
+  apply_penalties(candidates, params, history);
+  if (params.temperature == 0.f)
+    return std::min_element(candidates.begin(), candidates.end(), better)->token;
+  keep_top_k(candidates, params.top_k);
+  keep_top_p(candidates, params.top_p);
+  keep_min_p(candidates, params.min_p);
+
+  // Relative to the best logit: a tiny temperature then gives -huge, never inf - inf.
+  const double best = best_logit(candidates);
+  double best_score = -INFINITY;
+  int32_t best_token = -1;
+  for (const Candidate& c : candidates) {
+    const double u = philox_uniform(params.seed, choice, position, static_cast<uint32_t>(c.token));
+    const double score = (c.logit - best) / params.temperature - std::log(-std::log(u));
+    if (best_token < 0 || score > best_score || (score == best_score && c.token < best_token)) {
+      best_score = score;
+      best_token = c.token;
+    }
+  }
+  return best_token;
+}
+
+}  // namespace hob

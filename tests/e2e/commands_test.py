@@ -1,0 +1,152 @@
+"""What the commands print: JSON keys that scripts depend on, numbers that must agree with one another."""
+import math
+import struct
+
+from hob import *
+
+OLMOE = DATA / "model" / "olmoe.gguf"
+
+
+class Bench(HobTest):
+    KEYS = ["test", "n_tok", "batch", "depth", "tok_s", "hit_rate", "bytes_per_tok", "stall_share", "bound_tok_s",
+            "peak_bytes"]
+
+    def test_json_keys(self):
+        prefill, decode = self.json_lines("bench", MOE, "-p", 24, "-n", 8, "-r", 3, "--batch", 2, "--depth", 5)
+        self.assertEqual(list(prefill), self.KEYS)
+        self.assertEqual(list(decode), self.KEYS)
+        self.assertEqual((prefill["test"], prefill["n_tok"], prefill["batch"], prefill["depth"]), ("prefill", 24, 2, 5))
+        self.assertEqual((decode["test"], decode["n_tok"]), ("decode", 8))
+        for line in (prefill, decode):
+            self.assertGreater(line["tok_s"], 0)
+            self.assertGreater(line["bound_tok_s"], 0)
+            self.assertGreater(line["peak_bytes"], 1 << 20)
+
+    def test_zero_skips(self):
+        self.assertEqual([b["test"] for b in self.json_lines("bench", MOE, "-p", 0, "-n", 4, "-r", 1)], ["decode"])
+        self.assertEqual([b["test"] for b in self.json_lines("bench", MOE, "-p", 4, "-n", 0, "-r", 1)], ["prefill"])
+
+    def test_route_trace_decides_the_hits(self):
+        """One expert for all tokens hits always once it is there; a new one every token never does in one slot."""
+        same, fresh = self.tmp / "same.csv", self.tmp / "fresh.csv"
+        header = "# model=m arch=x n_layer=1 n_expert=4 n_expert_used=1\nturn,phase,step,layer,slot,expert,weight\n"
+        same.write_text(header + "".join(f"0,1,{t},0,0,2,1.0\n" for t in range(4)))
+        fresh.write_text(header + "".join(f"0,1,{t},0,0,{t},1.0\n" for t in range(4)))
+        show = self.json_lines("show", MOE)[0]
+        cache = ["--expert-cache", str(3 * show["experts"]["bytes_per_expert"])]
+        rates = {}
+        for trace in (same, fresh):
+            rates[trace] = self.json_lines("bench", MOE, "-p", 0, "-n", 16, "-r", 3, "--route-trace", trace, *cache,
+                                           "--policy", "lru")[0]["hit_rate"]
+        self.assertEqual(rates[same], 1)
+        self.assertLess(rates[fresh], 0.5)
+
+
+class Plan(HobTest):
+    def test_json(self):
+        plan = self.json_lines("plan", MOE, "--memory", "256M")[0]
+        for key in ["weights_bytes", "expert_cache_bytes", "kv_bytes", "scratch_bytes", "peak_bytes", "hit_rate",
+                    "decode_tok_s", "prefill_tok_s", "routing"]:
+            self.assertIn(key, plan)
+        self.assertEqual(plan["routing"], "uniform")
+        self.assertLessEqual(plan["peak_bytes"], 256 << 20)
+        self.assertTrue(plan["resident"])
+        self.assertGreater(plan["decode_tok_s"], 0)
+        self.assertGreater(self.json_lines("plan", MOE, "--seqs", 4)[0]["kv_bytes"], 3 * plan["kv_bytes"])
+
+    def test_cache_share_is_the_hit_rate(self):
+        whole = self.json_lines("plan", OLMOE)[0]
+        half = self.json_lines("plan", OLMOE, "--expert-cache", whole["experts_bytes"] // 2)[0]
+        self.assertAlmostEqual(half["hit_rate"], 0.5, places=3)
+        self.assertGreater(half["disk_bytes_per_s"], 0)
+
+    def test_process_stays_inside_the_plan(self):
+        smallest = self.json_lines("plan", MOE)[0]["smallest_bytes"]
+        for budget in [smallest, smallest + (8 << 20)]:
+            bench = self.json_lines("bench", MOE, "-p", 32, "-n", 8, "-r", 1, "--memory", budget)
+            if "SANITIZED" not in os.environ:
+                self.assertLessEqual(bench[-1]["peak_bytes"], budget)
+
+    def test_text_explains(self):
+        text = self.ok("plan", MOE, "--memory", "64M")
+        for word in ["weights", "expert cache", "KV cache", "peak", "decode", "prefill", "uniform", "smallest --memory"]:
+            self.assertIn(word, text)
+
+
+class Tokenize(HobTest):
+    SPM = DATA / "text" / "ggml-vocab-llama-spm.gguf"
+
+    def test_round_trip(self):
+        for text in ["Hello, world! 123", "naïve café 你好 🙂", "a\n\n b\t c"]:
+            ids = self.ok("tokenize", self.SPM, "--no-special", stdin=text.encode())
+            self.assertRegex(ids, r"^\d+(,\d+)*\n$")
+            self.assertEqual(self.ok("tokenize", self.SPM, "--decode", "--no-special", stdin=ids.encode()), text)
+
+    def test_special(self):
+        with_bos = self.json_lines("tokenize", self.SPM, stdin=b"hi")[0]["tokens"]
+        without = self.json_lines("tokenize", self.SPM, "--no-special", stdin=b"hi")[0]["tokens"]
+        self.assertEqual(with_bos, [1] + without)
+        self.assertNotEqual(self.ok("tokenize", self.SPM, stdin=b"</s>"), self.ok("tokenize", self.SPM, "--no-special", stdin=b"</s>"))
+
+    def test_empty(self):
+        self.assertEqual(self.ok("tokenize", self.SPM, "--no-special"), "\n")
+        self.assertEqual(self.ok("tokenize", self.SPM, "--decode"), "")
+
+
+class Show(HobTest):
+    def test_json_and_text(self):
+        show = self.json_lines("show", MOE, "--tensors")[0]
+        self.assertTrue(show["runnable"])
+        self.assertEqual(show["n_tensors"], len(show["tensors"]))
+        self.assertEqual(show["bytes"], MOE.stat().st_size)
+        self.assertEqual(show["experts"]["top_k"], 2)
+        self.assertIn("blk.0.ffn_gate_exps.weight", self.ok("show", MOE, "--tensors"))
+        self.assertNotIn("blk.0.ffn_gate_exps.weight", self.ok("show", MOE))
+
+
+class Perplexity(HobTest):
+    def setUp(self):
+        super().setUp()
+        self.text = self.tmp / "text"
+        self.text.write_text(" ".join(f"t{i * 7 % 50}" for i in range(120)))
+
+    def run_it(self, model, *args):
+        return self.json_lines("perplexity", model, "-f", self.text, "--ctx", 32, *args)[0]
+
+    def test_matches_the_logits(self):
+        """PPL of one window, computed here from `hob logits`."""
+        ids = [int(t) for t in self.ok("tokenize", MOE, stdin=self.text.read_bytes()).split(",")]
+        out = self.tmp / "logits"
+        self.ok("logits", MOE, "--tokens", ",".join(map(str, ids[:32])), "--out", out)
+        nll, n = 0.0, 0
+        for position in range(16, 31):
+            row = struct.unpack_from("<320f", out.read_bytes(), position * 320 * 4)
+            best = max(row)
+            nll += best + math.log(sum(math.exp(x - best) for x in row)) - row[ids[position + 1]]
+            n += 1
+        got = self.run_it(MOE, "--stride", 100000)
+        self.assertEqual((got["n_tok"], got["windows"]), (n, 1))
+        self.assertAlmostEqual(got["ppl"], math.exp(nll / n), delta=1e-3 * math.exp(nll / n))
+
+    def test_kl(self):
+        saved = self.tmp / "saved"
+        first = self.run_it(MOE, "--save-logits", saved)
+        same = self.run_it(MOE, "--kl-base", saved)
+        self.assertEqual(same["ppl"], first["ppl"])
+        self.assertEqual((same["mean_kl"], same["p99_kl"], same["top1_agreement"]), (0, 0, 1))
+        other = self.run_it(DATA / "model" / "mixtral-Q2_K.gguf", "--kl-base", saved)
+        self.assertGreater(other["mean_kl"], 1e-4)
+        self.assertLess(other["top1_agreement"], 1.0001)
+        self.refused(1, "stride", "perplexity", MOE, "-f", self.text, "--ctx", 32, "--stride", 8, "--kl-base", saved)
+        self.refused(1, "--save-logits", "perplexity", MOE, "-f", self.text, "--ctx", 32, "--kl-base", self.text)
+        saved.write_bytes(saved.read_bytes()[:-100])
+        self.assertEqual(hob("perplexity", MOE, "-f", self.text, "--ctx", 32, "--kl-base", saved).returncode, 1)
+
+    def test_bad_text(self):
+        empty = self.tmp / "empty"
+        empty.write_text("")
+        self.refused(1, "at least 4 tokens", "perplexity", MOE, "-f", empty)
+        self.refused(1, "cannot open", "perplexity", MOE, "-f", self.tmp / "none")
+
+
+main()

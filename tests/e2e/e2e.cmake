@@ -1,0 +1,12 @@
+# End to end: the built program as a user runs it. One CTest entry per file; Python's standard library only.
+if(TARGET hob)
+  foreach(topic identity errors commands terminal)
+    add_test(NAME e2e.${topic} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${topic}_test.py
+             $<TARGET_FILE:hob> ${CMAKE_CURRENT_SOURCE_DIR}/data)
+    set_tests_properties(e2e.${topic} PROPERTIES LABELS e2e TIMEOUT 900 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+    if(HOB_SANITIZE)
+      # The sanitizers' shadow memory is no part of any plan.
+      set_property(TEST e2e.${topic} APPEND PROPERTY ENVIRONMENT "SANITIZED=1")
+    endif()
+  endforeach()
+endif()

@@ -1,0 +1,374 @@
+// Every kernel of every ISA that this machine has: the same bits as every other ISA and for any number of rows, and
+// close to a double-precision product of the dequantised numbers (an independent path).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/layout.h"
+#include "kernels/table.h"
+#include "tensor/dequant.h"
+#include "tensor/half.h"
+
+namespace hob {
+namespace {
+
+std::vector<const KernelTable*> tables() {
+  const KernelTable* all[8];
+  const int n = supported_kernels(all);
+  return {all, all + n};
+}
+
+std::vector<float> random_floats(size_t n, uint32_t seed, float scale = 1.f) {
+  std::mt19937 rng(seed);
+  std::normal_distribution<float> normal(0.f, scale);
+  std::vector<float> x(n);
+  for (float& v : x) v = normal(rng);
+  return x;
+}
+
+// Where a block's f16 scales (and minima) lie, so that random bytes do not make infinities.
+std::vector<int> half_offsets(DType type) {
+  switch (type) {
+    case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4_K: case DType::kQ5_K: return {0, 2};
+    case DType::kQ2_K: return {80, 82};
+    case DType::kQ3_K: return {108};
+    case DType::kQ6_K: return {208};
+    case DType::kMXFP4: return {};
+    default: return {0};
+  }
+}
+
+std::vector<std::byte> random_weight(DType type, int rows, int cols, uint32_t seed) {
+  const DTypeInfo& info = dtype_info(type);
+  std::mt19937 rng(seed);
+  std::vector<std::byte> w(row_bytes(type, cols) * static_cast<size_t>(rows));
+  for (std::byte& b : w) b = static_cast<std::byte>(rng());
+  std::uniform_real_distribution<float> scale(-0.02f, 0.02f);
+  for (size_t at = 0; at < w.size(); at += static_cast<size_t>(info.block_bytes)) {
+    for (int offset : half_offsets(type)) {
+      const uint16_t h = f32_to_f16(scale(rng));
+      std::memcpy(w.data() + at + offset, &h, 2);
+    }
+    if (type == DType::kMXFP4) w[at] = static_cast<std::byte>(118 + rng() % 8);
+  }
+  return w;
+}
+
+struct Acts {
+  std::vector<int8_t> q;
+  std::vector<float> d, dsum;
+  std::vector<int32_t> sum16;
+  std::vector<ActRow> rows;
+};
+
+Acts quantise(const KernelTable& kernels, const std::vector<float>& x, int n, int cols) {
+  Acts a;
+  const size_t c = static_cast<size_t>(cols), count = static_cast<size_t>(n);
+  a.q.resize(count * c);
+  a.d.resize(count * c / 32);
+  a.dsum.resize(count * c / 32);
+  a.sum16.resize(count * c / 16);
+  for (size_t t = 0; t < count; t++) {
+    const MutableActRow row{&a.q[t * c], &a.d[t * c / 32], &a.dsum[t * c / 32], &a.sum16[t * c / 16]};
+    kernels.quantise_row(&x[t * c], cols, row);
+    a.rows.push_back({row.q, row.d, row.dsum, row.sum16});
+  }
+  return a;
+}
+
+class QuantTypes : public testing::TestWithParam<DType> {};
+
+TEST_P(QuantTypes, layout_is_a_lossless_permutation) {
+  const DType type = GetParam();
+  for (int rows : {1, 15, 16, 17, 40}) {
+    const int cols = 512;
+    const auto stock = random_weight(type, rows, cols, 7);
+    std::vector<std::byte> prepared(prepared_bytes(type, rows, cols), std::byte{0x55}), back(stock.size());
+    prepare_weight(type, rows, cols, stock.data(), prepared.data());
+    unprepare_weight(type, rows, cols, prepared.data(), back.data());
+    EXPECT_EQ(stock, back) << rows;
+    EXPECT_EQ(prepared.size() % 16, 0u);
+  }
+}
+
+TEST_P(QuantTypes, same_bits_for_every_isa_and_row_count_and_close_to_double) {
+  const DType type = GetParam();
+  const int block = dtype_info(type).block;
+  for (int cols : {block, 2 * block, 3 * block, 256 + (block == 32 ? 96 : 256), 1408 / block * block}) {
+    const int rows = 48, n = 133;
+    const auto stock = random_weight(type, rows, cols, static_cast<uint32_t>(cols));
+    std::vector<std::byte> prepared(prepared_bytes(type, rows, cols));
+    prepare_weight(type, rows, cols, stock.data(), prepared.data());
+    const auto x = random_floats(static_cast<size_t>(n) * static_cast<size_t>(cols), 3);
+    std::vector<float> w(static_cast<size_t>(rows) * static_cast<size_t>(cols));
+    for (int r = 0; r < rows; r++)
+      dequantise_row(type, stock.data() + row_bytes(type, cols) * static_cast<size_t>(r), cols, &w[static_cast<size_t>(r * cols)]);
+
+    std::vector<float> first;
+    for (const KernelTable* kernels : tables()) {
+      const Acts acts = quantise(*kernels, x, n, cols);
+      const auto multiply = kernels->mul_panels[static_cast<size_t>(type)];
+      ASSERT_NE(multiply, nullptr);
+      std::vector<float> y(static_cast<size_t>(n * rows));
+      multiply(prepared.data(), cols, rows / 16, acts.rows.data(), n, y.data(), static_cast<size_t>(rows));
+      for (int count : {1, 2, 3, 4, 5, 7, 8, 9, 17}) {  // the GEMV forms and every remainder of the tiles
+        std::vector<float> part(static_cast<size_t>(count * rows), -1.f);
+        multiply(prepared.data(), cols, rows / 16, acts.rows.data() + 20, count, part.data(), static_cast<size_t>(rows));
+        ASSERT_EQ(std::memcmp(part.data(), &y[static_cast<size_t>(20 * rows)], part.size() * 4), 0)
+            << kernels->isa << " cols " << cols << " rows " << count;
+      }
+      if (first.empty()) first = y;
+      ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << kernels->isa << " cols " << cols;
+      for (int t = 0; t < n; t += 11)
+        for (int r = 0; r < rows; r++) {
+          double exact = 0, magnitude = 0;
+          for (int k = 0; k < cols; k++) {
+            const double a = static_cast<double>(acts.rows[static_cast<size_t>(t)].q[k]) * static_cast<double>(acts.rows[static_cast<size_t>(t)].d[k / 32]);
+            const double product = static_cast<double>(w[static_cast<size_t>(r * cols + k)]) * a;
+            exact += product;
+            magnitude += std::fabs(product);
+          }
+          ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], exact, 2e-6 * magnitude + 1e-30) << kernels->isa << " cols " << cols;
+        }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, QuantTypes,
+                         testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                                         DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
+                                         DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4),
+                         [](const auto& p) { return std::string(dtype_info(p.param).name); });
+
+TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
+  // All codes and activations at their limits: AVX2's 16-bit intermediate sums must not clip.
+  const int cols = 256, rows = 16;
+  for (DType type : {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL})
+    for (int fill : {0x00, 0x7f, 0x80, 0x81, 0xff}) {
+      auto stock = random_weight(type, rows, cols, 1);
+      for (size_t at = 0; at < stock.size(); at += static_cast<size_t>(dtype_info(type).block_bytes))
+        for (int i = type == DType::kQ6_K ? 0 : 4; i < (type == DType::kQ6_K ? 192 : dtype_info(type).block_bytes); i++)
+          stock[at + static_cast<size_t>(i)] = static_cast<std::byte>(fill);
+      std::vector<std::byte> prepared(prepared_bytes(type, rows, cols));
+      prepare_weight(type, rows, cols, stock.data(), prepared.data());
+      std::vector<float> x(static_cast<size_t>(cols));
+      for (int k = 0; k < cols; k++) x[static_cast<size_t>(k)] = fill % 2 ? 1.f : -1.f;
+      std::vector<float> first;
+      for (const KernelTable* kernels : tables()) {
+        const Acts acts = quantise(*kernels, x, 1, cols);
+        std::vector<float> y(rows);
+        kernels->mul_panels[static_cast<size_t>(type)](prepared.data(), cols, 1, acts.rows.data(), 1, y.data(), rows);
+        if (first.empty()) first = y;
+        EXPECT_EQ(first, y) << kernels->isa << " " << fill;
+      }
+    }
+}
+
+TEST(Kernels, float_rows_same_bits_for_every_isa_and_row_count) {
+  for (int cols : {1, 2, 15, 16, 17, 31, 33, 64, 255, 1023}) {
+    const int rows = 7, n = 9;
+    const auto w32 = random_floats(static_cast<size_t>(rows * cols), 5);
+    const auto x = random_floats(static_cast<size_t>(n * cols), 6);
+    std::vector<uint16_t> w16(w32.size()), wb16(w32.size());
+    for (size_t i = 0; i < w32.size(); i++) {
+      w16[i] = f32_to_f16(w32[i]);
+      wb16[i] = f32_to_bf16(w32[i]);
+    }
+    std::vector<const float*> rows_of_x;
+    for (int t = 0; t < n; t++) rows_of_x.push_back(&x[static_cast<size_t>(t * cols)]);
+    const auto check = [&](KernelTable::MulRows KernelTable::* member, const void* w, auto value) {
+      std::vector<float> first;
+      for (const KernelTable* kernels : tables()) {
+        std::vector<float> y(static_cast<size_t>(n * rows)), one(static_cast<size_t>(rows));
+        (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data(), n, y.data(), static_cast<size_t>(rows));
+        for (int t = 0; t < n; t++) {
+          (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data() + t, 1, one.data(), static_cast<size_t>(rows));
+          ASSERT_EQ(std::memcmp(one.data(), &y[static_cast<size_t>(t * rows)], one.size() * 4), 0) << kernels->isa << cols;
+          for (int r = 0; r < rows; r++) {
+            double exact = 0, magnitude = 0;
+            for (int k = 0; k < cols; k++) {
+              const double p = static_cast<double>(value(r * cols + k)) * static_cast<double>(x[static_cast<size_t>(t * cols + k)]);
+              exact += p;
+              magnitude += std::fabs(p);
+            }
+            ASSERT_NEAR(one[static_cast<size_t>(r)], exact, 1e-6 * magnitude + 1e-30);
+          }
+        }
+        if (first.empty()) first = y;
+        ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << kernels->isa << cols;
+      }
+    };
+    check(&KernelTable::mul_rows_f32, w32.data(), [&](int i) { return w32[static_cast<size_t>(i)]; });
+    check(&KernelTable::mul_rows_f16, w16.data(), [&](int i) { return f16_to_f32(w16[static_cast<size_t>(i)]); });
+    check(&KernelTable::mul_rows_bf16, wb16.data(), [&](int i) { return bf16_to_f32(wb16[static_cast<size_t>(i)]); });
+  }
+}
+
+TEST(Kernels, quantised_activations_round_to_nearest_even_within_half_a_step) {
+  auto x = random_floats(4096, 9);
+  for (int i = 0; i < 32; i++) x[static_cast<size_t>(i)] = 0.f;  // an all-zero block
+  for (const KernelTable* kernels : tables()) {
+    const Acts a = quantise(*kernels, x, 1, 4096);
+    for (size_t i = 0; i < x.size(); i++)
+      ASSERT_LE(std::fabs(static_cast<float>(a.q[i]) * a.d[i / 32] - x[i]), 0.5001f * a.d[i / 32]) << kernels->isa;
+    for (size_t s = 0; s < a.sum16.size(); s++) {
+      int32_t sum = 0;
+      for (size_t j = 0; j < 16; j++) sum += a.q[16 * s + j];
+      ASSERT_EQ(sum, a.sum16[s]);
+    }
+    EXPECT_EQ(a.d[0], 0.f);
+  }
+}
+
+TEST(Kernels, exp_is_within_3e7_over_the_whole_range) {
+  std::vector<float> x;
+  for (float v = -86.f; v < 0.f; v += 0.01f) x.push_back(v);
+  std::vector<float> first;
+  for (const KernelTable* kernels : tables()) {
+    std::vector<float> all;
+    for (float v : x) {
+      float pair[2] = {v, 0.f};  // softmax of (v, 0): e^v / (1 + e^v)
+      kernels->softmax(pair, 2);
+      all.push_back(pair[0]);
+      const double exact = std::exp(static_cast<double>(v)) / (1 + std::exp(static_cast<double>(v)));
+      ASSERT_NEAR(pair[0], exact, 3e-7 * exact) << kernels->isa << v;
+    }
+    if (first.empty()) first = all;
+    ASSERT_EQ(std::memcmp(first.data(), all.data(), all.size() * 4), 0) << kernels->isa;
+  }
+}
+
+TEST(Kernels, norm_swiglu_axpy_half_agree_with_plain_formulas) {
+  for (int n : {1, 15, 16, 31, 64, 100, 2048}) {
+    const auto x = random_floats(static_cast<size_t>(n), 1, 3.f), w = random_floats(static_cast<size_t>(n), 2);
+    double ss = 0;
+    for (float v : x) ss += static_cast<double>(v) * static_cast<double>(v);
+    std::vector<float> norm0, act0, axpy0;
+    std::vector<uint16_t> half0;
+    for (const KernelTable* kernels : tables()) {
+      std::vector<float> norm(x.size()), act(x.size()), sum = w;
+      std::vector<uint16_t> half(x.size());
+      kernels->rms_norm(x.data(), w.data(), n, 1e-5f, norm.data());
+      kernels->swiglu(x.data(), w.data(), n, act.data());
+      kernels->axpy(0.3f, x.data(), n, sum.data());
+      kernels->f32_to_f16(x.data(), n, half.data());
+      for (size_t i = 0; i < x.size(); i++) {
+        const double v = static_cast<double>(x[i]), u = static_cast<double>(w[i]);
+        ASSERT_NEAR(norm[i], v / std::sqrt(ss / n + 1e-5) * u, 1e-5);
+        ASSERT_NEAR(act[i], v / (1 + std::exp(-v)) * u, 1e-5);
+        ASSERT_EQ(half[i], f32_to_f16(x[i]));
+      }
+      if (norm0.empty()) norm0 = norm, act0 = act, axpy0 = sum, half0 = half;
+      ASSERT_EQ(norm, norm0) << kernels->isa;
+      ASSERT_EQ(act, act0) << kernels->isa;
+      ASSERT_EQ(sum, axpy0) << kernels->isa;
+      ASSERT_EQ(half, half0) << kernels->isa;
+    }
+  }
+}
+
+TEST(Kernels, half_conversion_matches_every_bit_pattern) {
+  for (const KernelTable* kernels : tables()) {
+    for (uint32_t h = 0; h < 0x10000; h += 16) {
+      uint16_t w[16];
+      for (uint32_t i = 0; i < 16; i++) w[i] = static_cast<uint16_t>(h + i);
+      for (int i = 0; i < 16; i++) {  // a one-column "matrix": y = w * 1
+        const float one = 1.f, *x = &one;
+        float y;
+        kernels->mul_rows_f16(reinterpret_cast<const std::byte*>(&w[i]), 1, 1, &x, 1, &y, 1);
+        const float expected = f16_to_f32(w[i]);
+        if (std::isnan(expected)) ASSERT_TRUE(std::isnan(y));
+        else ASSERT_EQ(y, expected) << kernels->isa << " " << w[i];
+      }
+    }
+    for (float f : {65504.f, 65519.f, 65520.f, 1e9f, -1e9f, 6e-8f, 2.9e-8f, 3.1e-8f, 6.1e-5f, 0.f, -0.f, 1.0009766f}) {
+      uint16_t y;
+      kernels->f32_to_f16(&f, 1, &y);
+      EXPECT_EQ(y, f32_to_f16(f)) << kernels->isa << " " << f;
+    }
+  }
+}
+
+struct AttnCase {
+  int n_group, d_k, d_v, first, n_visible;
+};
+class Attention : public testing::TestWithParam<AttnCase> {};
+
+TEST_P(Attention, matches_double_and_all_isas_agree) {
+  const AttnCase c = GetParam();
+  const int block = 16, n_kv_heads = 2, head = 1;
+  const int n_blocks = (c.n_visible + block - 1) / block + 2;
+  std::mt19937 rng(11);
+  std::vector<int32_t> slots(static_cast<size_t>(n_blocks * block));
+  for (size_t i = 0; i < slots.size(); i++) slots[i] = static_cast<int32_t>(i);
+  std::shuffle(slots.begin(), slots.end(), rng);
+  const auto q = random_floats(static_cast<size_t>(c.n_group * c.d_k), 1);
+  const auto k = random_floats(slots.size() * static_cast<size_t>(n_kv_heads * c.d_k), 2);
+  const auto v = random_floats(slots.size() * static_cast<size_t>(n_kv_heads * c.d_v), 3);
+  const auto element = [&](int slot, int d, int i) {
+    return static_cast<size_t>(((slot / block * n_kv_heads + head) * block + slot % block) * d + i);
+  };
+  std::vector<float> first;
+  for (const KernelTable* kernels : tables()) {
+    std::vector<float> out(static_cast<size_t>(c.n_group * c.d_v));
+    AttnKernelArgs a;
+    a.q = q.data();
+    a.k = reinterpret_cast<const std::byte*>(k.data() + head * block * c.d_k);
+    a.v = reinterpret_cast<const std::byte*>(v.data() + head * block * c.d_v);
+    a.out = out.data();
+    a.slots = slots.data();
+    a.first = c.first;
+    a.n_visible = c.n_visible;
+    a.n_group = c.n_group;
+    a.d_k = c.d_k;
+    a.d_v = c.d_v;
+    a.block_tokens = block;
+    a.n_kv_heads = n_kv_heads;
+    a.scale = 0.2f;
+    kernels->attention_f32(a);
+    for (int g = 0; g < c.n_group; g++) {
+      std::vector<double> p;
+      double total = 0;
+      for (int j = c.first; j < c.n_visible; j++) {
+        double s = 0;
+        for (int i = 0; i < c.d_k; i++)
+          s += static_cast<double>(q[static_cast<size_t>(g * c.d_k + i)]) * static_cast<double>(k[element(slots[static_cast<size_t>(j)], c.d_k, i)]);
+        p.push_back(std::exp(s * 0.2));
+        total += p.back();
+      }
+      for (int i = 0; i < c.d_v; i++) {
+        double o = 0;
+        for (int j = c.first; j < c.n_visible; j++)
+          o += p[static_cast<size_t>(j - c.first)] / total * static_cast<double>(v[element(slots[static_cast<size_t>(j)], c.d_v, i)]);
+        ASSERT_NEAR(out[static_cast<size_t>(g * c.d_v + i)], o, 2e-5) << kernels->isa;
+      }
+    }
+    if (first.empty()) first = out;
+    ASSERT_EQ(std::memcmp(first.data(), out.data(), out.size() * 4), 0) << kernels->isa;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
+                         testing::Values(AttnCase{1, 16, 16, 0, 1}, AttnCase{3, 64, 64, 0, 63}, AttnCase{8, 64, 32, 0, 64},
+                                         AttnCase{7, 128, 128, 0, 65}, AttnCase{4, 24, 40, 0, 200},
+                                         AttnCase{15, 16, 16, 70, 131}, AttnCase{2, 128, 128, 64, 300}));
+
+TEST(Kernels, unknown_forced_isa_is_an_error_that_lists_the_known_ones) {
+  try {
+    select_kernels("sse9");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("scalar"), std::string::npos);
+  }
+  EXPECT_STREQ(select_kernels("scalar").isa, "scalar");
+}
+
+}  // namespace
+}  // namespace hob

@@ -1,0 +1,240 @@
+#include "unit/model/naive_backend_util.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "base/error.h"
+#include "tensor/dequant.h"
+#include "tensor/half.h"
+
+namespace hob {
+namespace {
+
+using Row = std::vector<float>;
+
+Row weight_row(const Weight& w, int r) {
+  Row row(static_cast<size_t>(w.n_cols));
+  const size_t bytes = row_bytes(w.dtype, w.n_cols);
+  dequantise_row(w.dtype, w.data + static_cast<size_t>(r) * bytes, w.n_cols, row.data());
+  return row;
+}
+
+double dot(const float* a, const float* b, int n) {
+  double sum = 0;
+  for (int i = 0; i < n; i++) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
+float silu(float x) { return x / (1 + std::exp(-x)); }
+
+std::vector<Row> dequantised(const Weight& w) {
+  std::vector<Row> rows;
+  for (int r = 0; r < w.n_rows; r++) rows.push_back(weight_row(w, r));
+  return rows;
+}
+
+Row times(const std::vector<Row>& w, const float* x) {
+  Row y;
+  for (const Row& row : w)
+    y.push_back(static_cast<float>(dot(row.data(), x, static_cast<int>(row.size()))));
+  return y;
+}
+
+void normalise(float* x, int n, const float* w, float eps, float* y) {
+  const double scale = 1 / std::sqrt(dot(x, x, n) / n + static_cast<double>(eps));
+  for (int i = 0; i < n; i++) y[i] = static_cast<float>(x[i] * scale) * w[i];
+}
+
+// Element i of the K or V vector of (slot, head).
+size_t kv_index(const KvLayer& l, int slot, int head, int d, int i) {
+  const size_t block = static_cast<size_t>(slot / kKvBlock),
+               within = static_cast<size_t>(slot % kKvBlock);
+  return ((block * static_cast<size_t>(l.n_kv_heads) + static_cast<size_t>(head)) * kKvBlock +
+          within) *
+             static_cast<size_t>(d) +
+         static_cast<size_t>(i);
+}
+
+float kv_load(const std::byte* base, KvType type, size_t i) {
+  if (type == KvType::kF32) return reinterpret_cast<const float*>(base)[i];
+  return f16_to_f32(reinterpret_cast<const uint16_t*>(base)[i]);
+}
+
+void kv_store(std::byte* base, KvType type, size_t i, float value) {
+  if (type == KvType::kF32)
+    reinterpret_cast<float*>(base)[i] = value;
+  else
+    reinterpret_cast<uint16_t*>(base)[i] = f32_to_f16(value);
+}
+
+class NaiveBackend : public Backend {
+ public:
+  std::string_view isa() const override { return "naive"; }
+  int n_threads() const override { return 1; }
+
+  size_t prepared_bytes(DType dtype, int rows, int cols) const override {
+    return row_bytes(dtype, cols) * static_cast<size_t>(rows);
+  }
+  void prepare(DType dtype, int rows, int cols, const std::byte* stock,
+               std::byte* dst) const override {
+    HOB_CHECK(reinterpret_cast<uintptr_t>(dst) % 64 == 0);
+    std::memcpy(dst, stock, prepared_bytes(dtype, rows, cols));
+  }
+  void embed(const Weight& w, std::span<const int32_t> ids, Mat y) override {
+    for (size_t r = 0; r < ids.size(); r++) {
+      const Row row = weight_row(w, ids[r]);
+      std::copy(row.begin(), row.end(), y.row(static_cast<int>(r)));
+    }
+  }
+
+  void linear(Mat x, std::span<const LinearOut> outs) override {
+    for (const LinearOut& out : outs) {
+      HOB_CHECK(x.cols == out.w.n_cols && out.y.cols == out.w.n_rows && out.y.rows == x.rows);
+      for (int o = 0; o < out.w.n_rows; o++) {
+        const Row w = weight_row(out.w, o);
+        for (int r = 0; r < x.rows; r++)
+          out.y.row(r)[o] =
+              static_cast<float>(dot(w.data(), x.row(r), x.cols)) + (out.bias ? out.bias[o] : 0.f);
+      }
+    }
+  }
+
+  void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation, Mat out) override {
+    for (const ExpertGroup& g : groups) {
+      const std::vector<Row> gate = dequantised(g.gate), up = dequantised(g.up),
+                             down = dequantised(g.down);
+      for (size_t i = 0; i < g.rows.size(); i++) {
+        const float* in = x.row(g.rows[i]);
+        Row hidden = times(gate, in);
+        const Row u = times(up, in);
+        for (size_t j = 0; j < hidden.size(); j++) hidden[j] = silu(hidden[j]) * u[j];
+        const Row y = times(down, hidden.data());
+        std::copy(y.begin(), y.end(), out.row(g.out_rows[i]));
+      }
+    }
+  }
+
+  void rms_norm(Mat x, const float* w, float eps, Mat y) override {
+    for (int r = 0; r < x.rows; r++) normalise(x.row(r), x.cols, w, eps, y.row(r));
+  }
+  void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override {
+    const int d = x.cols / n_heads;
+    for (int r = 0; r < x.rows; r++)
+      for (int h = 0; h < n_heads; h++) normalise(x.row(r) + h * d, d, w, eps, x.row(r) + h * d);
+  }
+  void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
+            const RopeTable& t) override {
+    const int n_pairs = t.d_rot / 2;
+    for (int r = 0; r < x.rows; r++) {
+      const size_t at =
+          static_cast<size_t>(positions[static_cast<size_t>(r)]) * static_cast<size_t>(n_pairs);
+      for (int h = 0; h < n_heads; h++)
+        for (int i = 0; i < n_pairs; i++) {
+          const bool adjacent = t.kind == RopeKind::kAdjacent;
+          float* a = x.row(r) + h * d_head + (adjacent ? 2 * i : i);
+          float* b = a + (adjacent ? 1 : n_pairs);
+          const float c = t.cos[at + static_cast<size_t>(i)],
+                      s = t.sin[at + static_cast<size_t>(i)];
+          const float a0 = *a, b0 = *b;
+          *a = a0 * c - b0 * s;
+          *b = a0 * s + b0 * c;
+        }
+    }
+  }
+
+  void kv_write(const KvLayer& l, std::span<const int32_t> slots, Mat k, Mat v) override {
+    for (int r = 0; r < k.rows; r++)
+      for (int h = 0; h < l.n_kv_heads; h++) {
+        const int slot = slots[static_cast<size_t>(r)];
+        for (int i = 0; i < l.d_k; i++)
+          kv_store(l.k, l.type, kv_index(l, slot, h, l.d_k, i), k.row(r)[h * l.d_k + i]);
+        for (int i = 0; i < l.d_v; i++)
+          kv_store(l.v, l.type, kv_index(l, slot, h, l.d_v, i), v.row(r)[h * l.d_v + i]);
+      }
+  }
+  void attention(const KvLayer& l, Mat q, int n_heads, float scale, std::span<const AttnRow> rows,
+                 Mat out) override {
+    for (int r = 0; r < q.rows; r++)
+      for (int h = 0; h < n_heads; h++)
+        attend(l, q.row(r) + h * l.d_k, h / (n_heads / l.n_kv_heads), scale,
+               rows[static_cast<size_t>(r)], out.row(r) + h * l.d_v);
+  }
+
+  void swiglu(Mat gate, Mat up, Mat y) override {
+    for (int r = 0; r < gate.rows; r++)
+      for (int i = 0; i < gate.cols; i++) y.row(r)[i] = silu(gate.row(r)[i]) * up.row(r)[i];
+  }
+  void add(Mat x, Mat y) override {
+    for (int r = 0; r < x.rows; r++)
+      for (int i = 0; i < x.cols; i++) y.row(r)[i] += x.row(r)[i];
+  }
+
+  void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) override {
+    for (int r = 0; r < logits.rows; r++) {
+      const float* l = logits.row(r);
+      std::vector<int32_t> order(static_cast<size_t>(logits.cols));
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t a, int32_t b) { return l[a] > l[b]; });
+      double sum = 0, chosen = 0;
+      for (int e = 0; e < logits.cols; e++)
+        sum += std::exp(static_cast<double>(l[e] - l[order[0]]));
+      for (int i = 0; i < k; i++)
+        chosen += std::exp(static_cast<double>(l[order[static_cast<size_t>(i)]] - l[order[0]]));
+      for (int i = 0; i < k; i++) {
+        const int32_t e = order[static_cast<size_t>(i)];
+        ids[r * k + i] = e;
+        weights[r * k + i] = static_cast<float>(std::exp(static_cast<double>(l[e] - l[order[0]])) /
+                                                (renormalise ? chosen : sum));
+      }
+    }
+  }
+  void combine(Mat parts, const float* weights, int k, Mat y) override {
+    HOB_CHECK(parts.rows == y.rows * k);
+    for (int r = 0; r < y.rows; r++)
+      for (int i = 0; i < k; i++)
+        for (int j = 0; j < y.cols; j++)
+          y.row(r)[j] += weights[r * k + i] * parts.row(r * k + i)[j];
+  }
+  void add_gated(Mat x, Mat gate, Mat y) override {
+    for (int r = 0; r < x.rows; r++)
+      for (int j = 0; j < x.cols; j++) y.row(r)[j] += x.row(r)[j] / (1 + std::exp(-gate.row(r)[0]));
+  }
+
+  size_t scratch_bytes(int, int) const override { return 0; }
+
+ private:
+  static void attend(const KvLayer& l, const float* q, int kv_head, float scale, const AttnRow& row,
+                     float* out) {
+    std::vector<double> score;
+    for (int p = row.first; p < row.n_visible; p++) {
+      double s = 0;
+      for (int i = 0; i < l.d_k; i++)
+        s +=
+            static_cast<double>(q[i]) *
+            static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, l.d_k, i)));
+      score.push_back(s * scale);
+    }
+    const double top = *std::max_element(score.begin(), score.end());
+    double sum = 0;
+    for (double& s : score) sum += s = std::exp(s - top);
+    for (int i = 0; i < l.d_v; i++) {
+      double y = 0;
+      for (size_t p = 0; p < score.size(); p++)
+        y += score[p] / sum *
+             static_cast<double>(kv_load(
+                 l.v, l.type,
+                 kv_index(l, row.slots[static_cast<size_t>(row.first) + p], kv_head, l.d_v, i)));
+      out[i] = static_cast<float>(y);
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_naive_backend() { return std::make_unique<NaiveBackend>(); }
+
+}  // namespace hob
