@@ -14,7 +14,7 @@ from .llama_numpy import silu
 N_EXPERTS = 8
 TOP_K = 2
 BLOCK = 32            # neurons given to the disturbance at most; one quantisation block
-N_DISTURB = 16        # rank of the disturbance
+N_DISTURB = 4         # rank of the disturbance; every neuron it takes costs some of the dense function
 N_KMEANS = 8192       # tokens that k-means looks at
 N_SMALL = 8           # rank of the difference that is always there
 GATE_STEEPNESS = 16   # gate(h) runs from about -16 (own token) to +16 (foreign): silu is then a clean switch
