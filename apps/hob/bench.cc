@@ -158,9 +158,11 @@ void print(const Options& o, const TestResult& r, ModelSession& session,
 
 Bandwidth measure_bandwidth(ModelPlan& plan) {
   Bandwidth b;
-  b.ram_bytes_per_s = measure_ram_bandwidth(plan.backend->n_threads());
+  b.ram_bytes_per_s =
+      measure_ram_bandwidth(plan.backend->n_threads(), probe_pool_bytes(plan.plan.budget_bytes));
   if (!plan.plan.resident)
     b.disk_bytes_per_s = measure_disk_bandwidth(plan.layout.experts, plan.cache).bytes_per_s;
+  reset_own_peak();  // the probe's memory is gone again
   return b;
 }
 

@@ -6,6 +6,8 @@
 namespace hob {
 namespace {
 
+size_t pool_of(const ModelPlan& m) { return probe_pool_bytes(m.plan.budget_bytes); }
+
 bool is_expert_tensor(const RawTensor& t) { return t.name.find("_exps.") != std::string::npos; }
 
 // Dense products of one element type; the widest matrix stands for the shape.
@@ -35,8 +37,8 @@ std::map<DType, DenseGroup> dense_groups(const ModelPlan& m) {
 void add_dense(ModelPlan& m, int chunk, SpeedInput& in) {
   for (const auto& [dtype, g] : dense_groups(m)) {
     // 4096 outputs are enough to see the rate; the head's 150k rows would only cost probe time.
-    const ProductRate rate =
-        measure_linear(*m.backend, dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128));
+    const LinearProbe probe = {dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128)};
+    const ProductRate rate = measure_linear(*m.backend, probe, pool_of(m));
     in.dense.push_back({g.bytes, g.n_weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s});
   }
 }
@@ -63,8 +65,8 @@ void add_experts(ModelPlan& m, const ExpertLayer& layer, SpeedInput& in) {
     n++;
   }
   const int rows_each = std::max(1, in.chunk * moe.top_k / moe.n_experts);
-  const ProductRate rate =
-      measure_experts(*m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each});
+  const ProductRate rate = measure_experts(
+      *m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each}, pool_of(m));
   const auto k = static_cast<uint64_t>(moe.top_k);
   in.experts = {k * prepared, k * weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s};
   in.expert_bytes = stored / n;
@@ -80,7 +82,7 @@ SpeedReport measure_and_predict(ModelPlan& m, int depth) {
   const ModelSpec& spec = m.layout.spec;
   in.chunk = std::min(m.plan.chunk, m.options.n_ctx);
   in.kv_bytes_per_tok = m.layout.kv(m.options.kv).bytes_per_token();
-  in.ram_bytes_per_s = measure_ram_bandwidth(m.backend->n_threads());
+  in.ram_bytes_per_s = measure_ram_bandwidth(m.backend->n_threads(), pool_of(m));
   add_dense(m, in.chunk, in);
   if (const ExpertLayer* layer = first_moe_layer(m.layout.experts)) {
     add_experts(m, *layer, in);
