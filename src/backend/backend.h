@@ -90,7 +90,8 @@ class Backend {
   // Bytes of a [rows, cols] matrix in kernel layout (rows are padded to the panel height, so >= the stock size).
   virtual size_t prepared_bytes(DType dtype, int rows, int cols) const = 0;
   // Permutes stock GGUF bytes into kernel layout. Lossless. May be called from any thread, also concurrently.
-  // `stock` needs no alignment; `dst` must be 64-byte aligned. No overlap.
+  // `stock` needs no alignment; `dst` must be 64-byte aligned. No overlap. A matrix may be prepared in pieces of whole
+  // multiples of 64 rows: rows from r on go to dst + prepared_bytes(dtype, r, cols).
   virtual void prepare(DType dtype, int rows, int cols, const std::byte* stock, std::byte* dst) const = 0;
   // y[i] = dequantised row ids[i] of w (embedding look-up).
   virtual void embed(const Weight& w, std::span<const int32_t> ids, Mat y) = 0;
@@ -114,14 +115,15 @@ class Backend {
   virtual void swiglu(Mat gate, Mat up, Mat y) = 0;  // y = silu(gate) * up; y may be gate
   virtual void add(Mat x, Mat y) = 0;                // y += x
   // Top-k routing of one softmax gate per row. logits [n, n_experts] -> ids, weights [n, k], ordered by weight,
-  // ties to the lower id. renormalise: weights of a row sum to 1.
+  // ties to the lower id. `logits` becomes the probabilities. renormalise: weights of a row sum to 1.
   virtual void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) = 0;
   // y[r] += sum over ranks i ascending of weights[r*k+i] * parts[r*k+i]. parts [n*k, d].
   virtual void combine(Mat parts, const float* weights, int k, Mat y) = 0;
   // y[r] += sigmoid(gate[r]) * x[r]   (gated shared expert). gate [n, 1].
   virtual void add_gated(Mat x, Mat gate, Mat y) = 0;
 
-  // Bytes of internal scratch that a step of at most `n_rows` rows of width <= d_max will need (planner).
+  // Bytes of internal scratch that a step of at most `n_rows` rows of width <= d_max will need (planner). Rows of the
+  // expert FFN count once per expert that they chose.
   virtual size_t scratch_bytes(int n_rows, int d_max) const = 0;
 };
 

@@ -6,27 +6,37 @@
 
 namespace hob {
 namespace {
-constexpr size_t kPage = 4096;
-}
+constexpr size_t kPage = 4096, kHugePage = 2 << 20;
+size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+}  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t n_bytes, bool huge_pages) {
   if (n_bytes == 0) return;
-  const size_t rounded = (n_bytes + kPage - 1) / kPage * kPage;
-  void* p = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const size_t rounded = round_up(n_bytes, kPage);
+  const bool huge = huge_pages && rounded >= kHugePage;
+  mapped_bytes_ = rounded + (huge ? kHugePage : 0);  // room to align; untouched pages cost nothing
+  void* p = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    fail(Code::kResourceExhausted, "[memory] expected {} more bytes, the system has none", rounded);
-  // Without MADV_NOHUGEPAGE a system set to "always" may round what we touch up to 2 MiB and break the budget.
-  madvise(p, rounded, huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-  data_ = static_cast<std::byte*>(p);
+    fail(Code::kResourceExhausted, "[memory] expected {} more bytes, the system has none", mapped_bytes_);
+  mapping_ = static_cast<std::byte*>(p);
+  data_ = mapping_;
   size_ = n_bytes;
+  // A system set to "always" may round what we touch up to 2 MiB and break the budget, so huge pages cover only whole
+  // 2 MiB pages inside the buffer. They matter: streaming weights through 4 KiB pages reaches 17 GB/s on a core that
+  // does 27 with huge ones (a page walk in a virtual machine is two-dimensional).
+  madvise(mapping_, mapped_bytes_, MADV_NOHUGEPAGE);
+  if (huge) {
+    data_ += round_up(reinterpret_cast<size_t>(mapping_), kHugePage) - reinterpret_cast<size_t>(mapping_);
+    madvise(data_, rounded / kHugePage * kHugePage, MADV_HUGEPAGE);
+  }
 }
 
 AlignedBuffer::~AlignedBuffer() {
-  if (data_) munmap(data_, (size_ + kPage - 1) / kPage * kPage);
+  if (mapping_) munmap(mapping_, mapped_bytes_);
 }
 
 void AlignedBuffer::discard(size_t offset, size_t n_bytes) {
-  const size_t begin = (offset + kPage - 1) / kPage * kPage;
+  const size_t begin = round_up(offset, kPage);
   const size_t end = (offset + n_bytes) / kPage * kPage;
   if (end > begin) madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }

@@ -23,10 +23,11 @@ std::string with_visible_spaces(std::string_view text) {
   return out;
 }
 
-// Bytes of the character at the start of `text`. By the lead byte alone, as SentencePiece and
-// llama.cpp do: broken UTF-8 then ends up in the same byte tokens as theirs.
+// Bytes of the character at the start of `text`. A byte that is no UTF-8 stands alone: were the
+// bytes taken that it announces (as llama.cpp does), it could tear a U+2581 behind it into bytes,
+// and a space would not come back.
 size_t character_size(std::string_view text) {
-  return std::min(text.size(), static_cast<size_t>(utf8_announced_length(text[0])));
+  return static_cast<size_t>(std::max(1, utf8_sequence_length(text.substr(0, 4))));
 }
 
 // The code point of one character; for broken ones a value that no valid character has.

@@ -64,18 +64,12 @@ uint32_t code_point_at(std::string_view text, size_t i, int length) {
 
 Rune rune_of(uint32_t code_point) { return Rune(code_point | classes_of(code_point)); }
 
-int utf8_announced_length(char lead) {
-  const auto b = static_cast<uint8_t>(lead);
-  if (b < 0xC0) return 1;
-  return b < 0xE0 ? 2 : b < 0xF0 ? 3 : 4;
-}
-
 int utf8_sequence_length(std::string_view text) {
   if (text.empty()) return -1;
   const uint8_t lead = byte_at(text, 0);
   if (lead < 0x80) return 1;
   if (lead < 0xC2 || lead > 0xF4) return 0;
-  const int length = utf8_announced_length(text[0]);
+  const int length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
   // The second byte's range excludes overlong forms, surrogates and values above U+10FFFF (Unicode
   // table 3-7).
   const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

@@ -54,9 +54,6 @@ RuneText decode_runes(std::string_view text);
 // is a valid beginning that the end of `text` cuts off.
 int utf8_sequence_length(std::string_view text);
 
-// Bytes that a lead byte announces (1 for bytes that cannot lead), whatever follows it.
-int utf8_announced_length(char lead);
-
 void append_utf8(uint32_t code_point, std::string& out);
 
 inline constexpr std::string_view kReplacementUtf8 = "\xEF\xBF\xBD";  // U+FFFD

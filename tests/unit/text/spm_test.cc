@@ -54,6 +54,13 @@ TEST(Spm, UnknownCharactersFallBackToBytes) {
   EXPECT_EQ(tokenizer->encode(std::string("\xFF\0", 2), kPlain), (Ids{259, byte0 + 0xFF, byte0}));
 }
 
+TEST(Spm, BrokenUtf8DoesNotTearTheSpaceBehindIt) {
+  const auto tokenizer = tokenizer_of(abc());
+  for (const std::string text : {"a\xFF a", "\xE2 a", "\xF0\x9F  ab", "\xC3", " \xE2\x96"}) {
+    EXPECT_EQ(tokenizer->decode(tokenizer->encode(text, kPlain), false), text);
+  }
+}
+
 TEST(Spm, WithoutByteTokensTheUnknownTokenStandsForACharacter) {
   const auto tokenizer =
       tokenizer_of(metadata_of("llama", {{"<unk>", 2}, {"<s>", 3}, {"</s>", 3}, {"▁"}, {"a"}}));

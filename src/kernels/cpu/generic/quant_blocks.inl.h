@@ -83,7 +83,7 @@ struct BlockQ2_K {
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
-      const B64 x = bload(b + 256 + 64 * (8 * C + u));
+      const B64 x = bload(b + 320 + 64 * (8 * C + u));
       emit(u, bbits<0, 3>(x));
       emit(8 + u, bbits<2, 3>(x));
       emit(16 + u, bbits<4, 3>(x));
@@ -91,9 +91,9 @@ struct BlockQ2_K {
     }
   }
   template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) {
-    const V16 d0 = row_halves(b, 1280), m0 = row_halves(b, 1312);
+    const V16 d0 = row_halves(b, 0), m0 = row_halves(b, 32);
     HOB_UNROLL for (int s = 0; s < 8; s++) {
-      const B16 x = sload(b + 16 * (8 * C + s));
+      const B16 x = sload(b + 64 + 16 * (8 * C + s));
       d[s] = vmul(d0, vfrom_u8(sbits<0, 15>(x)));
       m[s] = vmul(m0, vfrom_u8(sbits<4, 15>(x)));
     }
@@ -105,7 +105,7 @@ struct BlockQ3_K {
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
-      const B64 h = bload(b + 64 * u), x = bload(b + 512 + 64 * (8 * C + u));
+      const B64 h = bload(b + 224 + 128 * u), x = bload(C == 0 ? b + 288 + 128 * u : b + 1248 + 64 * u);
       emit(u, bor(bbits<0, 3>(x), bbits_left<2, 1>(bbits<4 * C, 1>(h))));
       emit(8 + u, bor(bbits<2, 3>(x), bbits_left<2, 1>(bbits<4 * C + 1, 1>(h))));
       emit(16 + u, bor(bbits<4, 3>(x), bbits_left<2, 1>(bbits<4 * C + 2, 1>(h))));
@@ -113,8 +113,8 @@ struct BlockQ3_K {
     }
   }
   template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
-    const uint8_t* s = b + 1536;  // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
-    const V16 d0 = row_halves(b, 1728);
+    const uint8_t* s = b;  // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
+    const V16 d0 = row_halves(b, 192);
     HOB_UNROLL for (int i = 0; i < 8; i++) {
       const B16 low = sbits<4 * C, 15>(sload(s + 16 * i)), t = sload(s + 16 * (8 + i % 4));
       const B16 high = sleft<4>(i < 4 ? sbits<4 * C, 3>(t) : sbits<4 * C + 2, 3>(t));
@@ -165,7 +165,8 @@ struct BlockQ5_K {
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
-      const B64 h = bload(b + 256 + 64 * u), x = bload(b + 768 + 64 * (8 * C + u));
+      const B64 h = bload(b + 256 + 128 * u);
+      const B64 x = bload(C == 0 ? b + 320 + 128 * u : b + 1280 + 64 * (8 * (C - 1) + u));
       emit(u, bor(bbits<0, 15>(x), bbits_left<4, 1>(bbits<2 * C, 1>(h))));
       emit(8 + u, bor(bbits<4, 15>(x), bbits_left<4, 1>(bbits<2 * C + 1, 1>(h))));
     }
@@ -178,8 +179,8 @@ struct BlockQ6_K {
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
-      const B64 h = bload(b + 2048 + 64 * (8 * C + u));
-      const B64 x = bload(b + 64 * (16 * C + u)), y = bload(b + 64 * (16 * C + 8 + u));
+      const uint8_t* lines = b + 288 + 192 * (8 * C + u);
+      const B64 x = bload(lines), y = bload(lines + 64), h = bload(lines + 128);
       emit(u, bor(bbits<0, 15>(x), bbits_left<4, 3>(h)));
       emit(8 + u, bor(bbits<0, 15>(y), bbits_left<2, 12>(h)));
       emit(16 + u, bor(bbits<4, 15>(x), bbits<0, 48>(h)));
@@ -187,8 +188,8 @@ struct BlockQ6_K {
     }
   }
   template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
-    const V16 d0 = row_halves(b, 3328);
-    HOB_UNROLL for (int s = 0; s < 8; s++) d[s] = vmul(d0, vfrom_i8(sload(b + 3072 + 16 * (8 * C + s))));
+    const V16 d0 = row_halves(b, 256);
+    HOB_UNROLL for (int s = 0; s < 8; s++) d[s] = vmul(d0, vfrom_i8(sload(b + 16 * (8 * C + s))));
   }
 };
 

@@ -77,7 +77,7 @@ void gemv_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, f
   for (int p = 0; p < n_panels; p++) {
     V16 acc[N];
     for (int t = 0; t < N; t++) acc[t] = vset1(0.f);
-    for (int k = 0; k < d_in; k += T::kBlock, w += T::kBytes * kPanelRows)
+    for (int k = 0; k < d_in; k += T::kBlock, w += T::kBytes * kPanelRows) 
       gemv_block<T, N>(w, acts, k, acc, Chunks<T>{});
     for (int t = 0; t < N; t++) vstore(y + static_cast<size_t>(t) * y_stride + p * kPanelRows, acc[t]);
   }
