@@ -122,9 +122,10 @@ class Backend {
   // y[r] += sigmoid(gate[r]) * x[r]   (gated shared expert). gate [n, 1].
   virtual void add_gated(Mat x, Mat gate, Mat y) = 0;
 
-  // Bytes of internal scratch that a step of at most `n_rows` rows of width <= d_max will need (planner). Rows of the
-  // expert FFN count once per expert that they chose.
+  // Internal scratch of the largest step, for the planner: `n_rows` rows of width <= d_max through linear(), and n_rows
+  // rows (each counted once per expert it chose) of hidden width d_hidden through expert_ffn().
   virtual size_t scratch_bytes(int n_rows, int d_max) const = 0;
+  virtual size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const = 0;
 };
 
 struct CpuOptions {

@@ -324,7 +324,15 @@ void CpuBackend::add_gated(Mat x, Mat gate, Mat y) {
 }
 
 size_t CpuBackend::scratch_bytes(int n_rows, int d_max) const {
-  return ActBuffer::row_bytes(ceil_div(d_max, kActBlock) * kActBlock) * static_cast<size_t>(n_rows);
+  const size_t row = ActBuffer::row_bytes(ceil_div(d_max, kActBlock) * kActBlock) + sizeof(ActRow) + sizeof(float*);
+  return row * static_cast<size_t>(n_rows);
+}
+
+size_t CpuBackend::expert_scratch_bytes(int n_rows, int d_hidden, DType down) const {
+  const size_t hidden = dtype_info(down).quantised() ? ActBuffer::row_bytes(d_hidden) : static_cast<size_t>(d_hidden) * 4;
+  // Per row: its hidden vector, the gathered pointers, and at worst (one row per expert) its own tasks.
+  const size_t tasks = static_cast<size_t>(ceil_div(d_hidden, kHiddenBlock)) * sizeof(GroupTask);
+  return (hidden + 2 * sizeof(ActRow) + sizeof(float*)) * static_cast<size_t>(n_rows) + tasks * 256;
 }
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }

@@ -32,6 +32,7 @@ class CpuBackend final : public Backend {
   void combine(Mat parts, const float* weights, int k, Mat y) override;
   void add_gated(Mat x, Mat gate, Mat y) override;
   size_t scratch_bytes(int n_rows, int d_max) const override;
+  size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const override;
 
  private:
   // Products of one weight's panels with gathered rows.
