@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/hit_simulator.h"
+
 namespace hob {
 namespace {
 
@@ -74,9 +76,27 @@ void add_experts(ModelPlan& m, const ExpertLayer& layer, SpeedInput& in) {
                     static_cast<double>(std::max<uint64_t>(1, m.plan.experts_bytes));
 }
 
+// Several rounds of the recorded traces (some 130 tokens of decode each).
+constexpr int kSimulatedTokens = 512;
+
+CacheShape cache_shape(const ModelPlan& m) {
+  CacheShape shape{.moe_layers = {},
+                   .n_experts = m.layout.spec.moe.n_experts,
+                   .n_slots = 0,
+                   .policy = m.cache.policy};
+  const auto& layers = m.layout.experts.layers;
+  for (size_t i = 0; i < layers.size(); i++)
+    if (layers[i].n_experts > 0) shape.moe_layers.push_back(static_cast<int>(i));
+  const double share =
+      static_cast<double>(m.plan.expert_cache_bytes) / static_cast<double>(m.plan.experts_bytes);
+  shape.n_slots =
+      static_cast<int>(share * static_cast<double>(shape.moe_layers.size()) * shape.n_experts);
+  return shape;
+}
+
 }  // namespace
 
-SpeedReport measure_and_predict(ModelPlan& m, int depth) {
+SpeedReport measure_and_predict(ModelPlan& m, RouteOverride* routing) {
   SpeedReport report;
   SpeedInput& in = report.input;
   const ModelSpec& spec = m.layout.spec;
@@ -87,6 +107,7 @@ SpeedReport measure_and_predict(ModelPlan& m, int depth) {
   if (const ExpertLayer* layer = first_moe_layer(m.layout.experts)) {
     add_experts(m, *layer, in);
     if (!m.plan.resident) {
+      if (routing) in.hit_rate = simulate_decode_hits(*routing, cache_shape(m), kSimulatedTokens);
       const DiskProbe disk = measure_disk_bandwidth(m.layout.experts, m.cache);
       in.disk_bytes_per_s = disk.bytes_per_s;
       report.disk_direct = disk.direct;
@@ -94,7 +115,7 @@ SpeedReport measure_and_predict(ModelPlan& m, int depth) {
   }
   in.layer_seconds = spec.n_layers * measure_layer_overhead(*m.backend, spec.d_model,
                                                             spec.moe.n_experts, spec.moe.top_k);
-  report.estimate = predict_speed(in, depth);
+  report.estimate = predict_speed(in, /*depth=*/0);
   return report;
 }
 
