@@ -37,8 +37,8 @@ uint64_t expert_scratch_bytes(const ModelLayout& layout, const Backend& backend,
   for (const ExpertLayer& layer : layout.experts.layers)
     if (layer.n_experts)
       largest = std::max<uint64_t>(
-          largest, backend.expert_scratch_bytes(rows * layout.spec.moe.top_k, layer.parts[kDown].cols,
-                                                layer.parts[kDown].dtype));
+          largest, backend.expert_scratch_bytes(rows * layout.spec.moe.top_k,
+                                                layer.parts[kDown].cols, layer.parts[kDown].dtype));
   return largest;
 }
 
