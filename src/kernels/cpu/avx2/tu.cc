@@ -11,12 +11,14 @@
 #include <immintrin.h>
 namespace hob::cpu::avx2 {
 namespace {
+// clang-format off: each file uses the ones before it
 #include "kernels/cpu/avx2/simd.h"
-#include "kernels/cpu/generic/attention.inl.h"
-#include "kernels/cpu/generic/float_ops.inl.h"
 #include "kernels/cpu/generic/quant_blocks.inl.h"
 #include "kernels/cpu/generic/quant_mul.inl.h"
+#include "kernels/cpu/generic/float_ops.inl.h"
+#include "kernels/cpu/generic/attention.inl.h"
 #include "kernels/cpu/generic/table.inl.h"
+// clang-format on
 }  // namespace
 
 extern const KernelTable kTable;

@@ -10,12 +10,14 @@
 
 namespace hob::cpu::scalar {
 namespace {
-#include "kernels/cpu/generic/attention.inl.h"
-#include "kernels/cpu/generic/float_ops.inl.h"
+// clang-format off: each file uses the ones before it
+#include "kernels/cpu/scalar/simd.h"
 #include "kernels/cpu/generic/quant_blocks.inl.h"
 #include "kernels/cpu/generic/quant_mul.inl.h"
+#include "kernels/cpu/generic/float_ops.inl.h"
+#include "kernels/cpu/generic/attention.inl.h"
 #include "kernels/cpu/generic/table.inl.h"
-#include "kernels/cpu/scalar/simd.h"
+// clang-format on
 }  // namespace
 
 extern const KernelTable kTable;
