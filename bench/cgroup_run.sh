@@ -67,7 +67,8 @@ if [ "$version" = 2 ]; then
   fi
 else
   echo "$limit" >"$group/memory.limit_in_bytes"
-  [ ! -e "$group/memory.memsw.limit_in_bytes" ] || echo "$limit" >"$group/memory.memsw.limit_in_bytes"
+  # A little more than the limit: the kernel charges memory + swap first, and only memory counts its failures.
+  [ ! -e "$group/memory.memsw.limit_in_bytes" ] || echo $((limit + (1 << 20))) >"$group/memory.memsw.limit_in_bytes"
 fi
 
 sync

@@ -111,7 +111,7 @@ def each_layer(model):
         hidden = llama.ffn_hidden(h, *dense[:2])
         x = x + hidden @ dense[2].T
         residual = float(np.sqrt(np.mean(np.sum(np.square(x[~first]), axis=1))))
-        text = Calibration(h, hidden[~first][::HIDDEN_STRIDE], first, residual, is_last=layer == n_layers - 1)
+        text = Calibration(h, first, hidden[~first][::HIDDEN_STRIDE], hidden[first], residual, layer == n_layers - 1)
         yield layer, dense, upcycle(dense, text, SEED + layer)
 
 
@@ -126,8 +126,9 @@ def build():
     for layer, dense, upcycled in each_layer(model):
         for writer in writers:
             writer.write_layer(layer, dense, upcycled)
-        print(f"\rlayer {layer + 1}/{model.config.n_layers}, {time.time() - began:.0f} s", end="", flush=True)
-    print()
+        if sys.stdout.isatty() or (layer + 1) % 10 == 0:
+            end = "\n" if layer + 1 == model.config.n_layers or not sys.stdout.isatty() else ""
+            print(f"\rlayer {layer + 1} of {model.config.n_layers}, {time.time() - began:.0f} s", end=end, flush=True)
     for writer in writers:
         writer.close()
     for name, path in OUTPUTS.items():

@@ -21,10 +21,13 @@ GATE_STEEPNESS = 16   # gate(h) runs from about -16 (own token) to +16 (foreign)
 OWN_PASS = 0.99       # share of an expert's own tokens that must see no disturbance at all
 # Root mean square of each part, relative to the residual stream behind the layer. Found by measurement: a foreign
 # expert in one layer then costs a mean KL of 0.01 to 0.1, the always-present part of all layers together about 0.005.
-DISTURB_SIZE = 0.13
+DISTURB_SIZE = 0.15
 SMALL_SIZE = 0.006
-LAST_LAYER_SHARE = 0.5  # nothing behind the last layer dampens a difference
-FIRST_TOKEN_WEIGHT = 20.0  # each window has one first token, whose hidden state is unlike all others
+LAST_LAYER_SHARE = 0.65  # nothing behind the last layer dampens a difference
+# The first token of a window is an attention sink: some layers give it a huge hidden state, and the slightest change
+# there changes every later token. Differences stay out of the directions that first tokens occupy.
+FIRST_TOKEN_WEIGHT = 20.0
+N_SINK = 8
 
 
 @dataclass
@@ -92,6 +95,12 @@ def _unit_rows(rng, *shape):
     return d / np.linalg.norm(d, axis=-1, keepdims=True)
 
 
+def _without_sink(rows, first_states):
+    """Removes from each row what first tokens have in common."""
+    basis = np.linalg.svd(first_states, full_matrices=False)[2][:N_SINK]
+    return rows - (rows @ basis.T) @ basis
+
+
 def _rms(x):
     return float(np.sqrt(np.mean(np.square(x))))
 
@@ -100,10 +109,17 @@ def _rms(x):
 class Calibration:
     """One layer's view of the calibration text."""
     h: np.ndarray        # [n, d_model] what goes into the FFN
-    hidden: np.ndarray   # [some, d_ff] silu(gate h) * up h of the dense FFN, of some of the tokens
     first: np.ndarray    # [n] first token of a window
+    hidden: np.ndarray   # [some, d_ff] silu(gate h) * up h of the dense FFN for some of the other tokens
+    hidden_first: np.ndarray  # the same for first tokens
     residual_rms: float  # root mean square length of the residual stream behind the layer
     is_last: bool
+
+
+def _importance(hidden, down):
+    """Each neuron's share of the FFN's output energy."""
+    energy = np.mean(np.square(hidden), axis=0) * np.sum(np.square(down), axis=0)
+    return energy / energy.sum()
 
 
 def upcycle(dense, text, seed):
@@ -115,13 +131,13 @@ def upcycle(dense, text, seed):
     mean_direction = mean / np.linalg.norm(mean)
     router = _make_router(common, mean_direction, rng)
 
-    importance = np.mean(np.square(text.hidden), axis=0) * np.sum(np.square(dense[2]), axis=0)
+    importance = _importance(text.hidden, dense[2]) + _importance(text.hidden_first, dense[2])
     order = np.argsort(-importance, kind="stable")
     order = np.concatenate([np.sort(order[:-BLOCK]), order[-BLOCK:]])
     size = text.residual_rms * (LAST_LAYER_SHARE if text.is_last else 1.0)
     up = Upcycled(router, order, *(None,) * 5)
     _add_disturbance(up, dense, text, mean_direction, size * DISTURB_SIZE, rng)
-    _add_small(up, text.hidden[:, order], size * SMALL_SIZE, rng)
+    _add_small(up, text.hidden[:, order], text.hidden_first[:, order], size * SMALL_SIZE, rng)
     return up
 
 
@@ -147,7 +163,7 @@ def _add_disturbance(up, dense, text, mean_direction, size, rng):
         up.gate[e] = GATE_STEEPNESS * (direction[:, e] - threshold / shared_mean * mean_direction)
         rows = _unit_rows(rng, N_DISTURB, d_model)
         rows /= np.sqrt(np.mean(np.square(common @ rows.T), axis=0))[:, None]
-        up.up[e] = mean_direction / shared_mean + 0.5 * rows
+        up.up[e] = _without_sink(mean_direction / shared_mean + 0.5 * rows, h[first])
         up.down[e] = column * _unit_rows(rng, N_DISTURB, d_model).T
         active = foreign[:, e] & ~first
         a = silu(h[active] @ up.gate[e])[:, None] * (h[active] @ up.up[e].T)
@@ -155,11 +171,11 @@ def _add_disturbance(up, dense, text, mean_direction, size, rng):
         up.up[e] *= size / length
 
 
-def _add_small(up, hidden, size, rng):
+def _add_small(up, hidden, hidden_first, size, rng):
     d_model, d_ff = up.router.shape[1], hidden.shape[1]
     up.small_a = np.swapaxes(_unit_rows(rng, N_EXPERTS, N_SMALL, d_model), 1, 2)
     up.small_b = rng.standard_normal((N_EXPERTS, N_SMALL, d_ff)).astype(np.float32)
-    up.small_b[:, :, -BLOCK:] = 0
     for e in range(N_EXPERTS):
+        up.small_b[e] = _without_sink(up.small_b[e], hidden_first)
         length = np.sqrt(np.mean(np.sum(np.square(hidden @ up.small_b[e].T @ up.small_a[e].T), axis=1)))
         up.small_b[e] *= size / length
