@@ -76,7 +76,7 @@ class Plan(HobTest):
         plan = self.json_lines("plan", OLMOE, "--expert-cache", half)[0]
         bench = self.json_lines("bench", OLMOE, "-p", 0, "-n", 400, "-r", 1, "--route-trace", "uniform",
                                 "--expert-cache", half)[0]
-        self.assertAlmostEqual(plan["hit_rate"], bench["hit_rate"], delta=0.08)
+        self.assertAlmostEqual(plan["hit_rate"], bench["hit_rate"], delta=0.15)  # four slots only
 
     def test_process_stays_inside_the_plan(self):
         smallest = self.json_lines("plan", MOE)[0]["smallest_bytes"]
