@@ -13,6 +13,7 @@
 #include "engine/machine_probe.h"
 #include "engine/meter.h"
 #include "engine/route_trace.h"
+#include "engine/uniform_routing.h"
 #include "options.h"
 #include "output.h"
 
@@ -26,6 +27,8 @@ struct Options {
 };
 
 constexpr int kDefaultCtx = 4096;
+// --route-trace uniform: even, independent routing, what `hob plan` assumes without a trace.
+constexpr const char* kUniform = "uniform";
 
 struct Bandwidth {
   double ram_bytes_per_s = 0, disk_bytes_per_s = 0;
@@ -158,9 +161,11 @@ void print(const Options& o, const TestResult& r, ModelSession& session,
 
 Bandwidth measure_bandwidth(ModelPlan& plan) {
   Bandwidth b;
-  b.ram_bytes_per_s = measure_ram_bandwidth(plan.backend->n_threads());
+  b.ram_bytes_per_s =
+      measure_ram_bandwidth(plan.backend->n_threads(), probe_pool_bytes(plan.plan.budget_bytes));
   if (!plan.plan.resident)
     b.disk_bytes_per_s = measure_disk_bandwidth(plan.layout.experts, plan.cache).bytes_per_s;
+  reset_own_peak();  // the probe's memory is gone again
   return b;
 }
 
@@ -209,18 +214,21 @@ void run(const Options& o) {
   options.n_seqs = o.batch;
   options.n_ctx = bench_ctx(o);
   std::optional<RouteTrace> trace;
-  if (!o.route_trace.empty()) trace = read_route_trace(o.route_trace);
+  if (!o.route_trace.empty() && o.route_trace != kUniform) trace = read_route_trace(o.route_trace);
   ModelPlan plan = plan_model(options);
   check_ctx(o, plan.options.n_ctx);
-  if (trace) check_trace_fits(*trace, plan.layout.spec.moe.n_experts);
+  const MoeSpec moe = plan.layout.spec.moe;
+  if (trace) check_trace_fits(*trace, moe.n_experts);
+  if (o.route_trace == kUniform && moe.n_experts == 0)
+    fail(Code::kInvalidArgument, "[trace] expected a model with experts, this one is dense");
   const Bandwidth bandwidth = measure_bandwidth(plan);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
-  std::optional<TraceRouting> routing;
-  if (trace) {
-    routing.emplace(*trace);
-    session->decoder().set_route_override(&*routing);
-  }
-  run_tests(o, *session, routing ? &*routing : nullptr, bandwidth);
+  std::optional<TraceRouting> replay;
+  std::optional<UniformRouting> uniform;
+  if (trace) session->decoder().set_route_override(&replay.emplace(*trace));
+  if (o.route_trace == kUniform)
+    session->decoder().set_route_override(&uniform.emplace(moe.n_experts, moe.top_k));
+  run_tests(o, *session, replay ? &*replay : nullptr, bandwidth);
 }
 
 }  // namespace
@@ -236,7 +244,7 @@ Runner setup_bench(CLI::App& app) {
   app.add_option("--batch", o->batch, "sequences at the same time")->check(CLI::Range(1, 1024));
   app.add_option("--depth", o->depth, "tokens already in the KV cache")
       ->check(CLI::Range(0, 1 << 24));
-  app.add_option("--route-trace", o->route_trace, "replay recorded routing");
+  app.add_option("--route-trace", o->route_trace, "replay recorded routing, or: uniform");
   return [o] { run(*o); };
 }
 

@@ -55,7 +55,9 @@ Answer Chat::ask(const std::string& text, const std::atomic<bool>& cancel, const
   options.max_new_tok = options_.max_new_tok;
   options.sampling = options_.sampling;
   options.cancel = &cancel;
-  options.is_end = [&](int32_t token) { return text_.tokenizer->is_end(token); };
+  options.is_end = [&](int32_t token) {
+    return !options_.ignore_end && text_.tokenizer->is_end(token);
+  };
   options.on_token = [&](int32_t token) { emit(detokenizer.push(token)); };
   options.on_prefill = on_prefill;
   answer.result = generate(session_->engine(), seq_, prompt_tokens(messages), options);

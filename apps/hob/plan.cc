@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "base/size_parse.h"
 #include "command.h"
+#include "engine/route_trace.h"
 #include "engine/speed_report.h"
 #include "options.h"
 #include "output.h"
@@ -15,9 +17,14 @@ namespace {
 struct Options {
   CommonOptions common;
   int seqs = 1;
+  std::string route_trace;
 };
 
 constexpr double kGB = 1e9;
+
+std::string routing_name(const Options& o) {
+  return o.route_trace.empty() ? "uniform" : o.route_trace;
+}
 
 void print_memory(const ModelPlan& m) {
   const Plan& p = m.plan;
@@ -52,14 +59,14 @@ void print_memory(const ModelPlan& m) {
   }
 }
 
-void print_speed(const ModelPlan& m, const SpeedReport& r) {
+void print_speed(const Options& o, const ModelPlan& m, const SpeedReport& r) {
   const SpeedInput& in = r.input;
   const SpeedEstimate& e = r.estimate;
   write_out(fmt::format("measured here: memory {:.1f} GB/s", in.ram_bytes_per_s / kGB));
   if (in.disk_bytes_per_s > 0)
     write_out(fmt::format(", disk {:.2f} GB/s{}", in.disk_bytes_per_s / kGB,
                           r.disk_direct ? "" : " (through the page cache)"));
-  write_out("\nspeed, routing uniform:\n");
+  write_out(fmt::format("\nspeed, routing {}:\n", routing_name(o)));
   write_out(fmt::format(
       "  decode  {:8.2f} tok/s = 1 / (dense {:.2f} ms + max(experts {:.2f} ms, disk {:.2f} ms) + "
       "other {:.2f} ms)\n",
@@ -70,7 +77,7 @@ void print_speed(const ModelPlan& m, const SpeedReport& r) {
   write_out(fmt::format("  prefill {:8.1f} tok/s in chunks of {}\n", e.prefill_tok_s, in.chunk));
 }
 
-void print_json(const ModelPlan& m, const SpeedReport& r) {
+void print_json(const Options& o, const ModelPlan& m, const SpeedReport& r) {
   const Plan& p = m.plan;
   write_json({{"weights_bytes", p.weights_bytes},
               {"expert_cache_bytes", p.expert_cache_bytes},
@@ -80,7 +87,7 @@ void print_json(const ModelPlan& m, const SpeedReport& r) {
               {"hit_rate", r.estimate.hit_rate},
               {"decode_tok_s", r.estimate.decode_tok_s},
               {"prefill_tok_s", r.estimate.prefill_tok_s},
-              {"routing", "uniform"},
+              {"routing", routing_name(o)},
               {"budget_bytes", p.budget_bytes},
               {"experts_bytes", p.experts_bytes},
               {"staging_bytes", p.staging_bytes},
@@ -98,10 +105,17 @@ void run(const Options& o) {
   SessionOptions options = session_options(o.common);
   options.n_seqs = o.seqs;
   ModelPlan plan = plan_model(options);
-  const SpeedReport report = measure_and_predict(plan, /*depth=*/0);
-  if (o.common.json) return print_json(plan, report);
+  std::optional<RouteTrace> trace;
+  std::optional<TraceRouting> routing;
+  if (!o.route_trace.empty()) {
+    trace = read_route_trace(o.route_trace);
+    check_trace_fits(*trace, plan.layout.spec.moe.n_experts);
+    routing.emplace(*trace).replay_decode(0);
+  }
+  const SpeedReport report = measure_and_predict(plan, routing ? &*routing : nullptr);
+  if (o.common.json) return print_json(o, plan, report);
   print_memory(plan);
-  print_speed(plan, report);
+  print_speed(o, plan, report);
 }
 
 }  // namespace
@@ -110,6 +124,8 @@ Runner setup_plan(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_common_options(app, o->common);
   app.add_option("--seqs", o->seqs, "sequences at the same time")->check(CLI::Range(1, 1024));
+  app.add_option("--route-trace", o->route_trace,
+                 "predict under recorded routing instead of uniform");
   return [o] { run(*o); };
 }
 

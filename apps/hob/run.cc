@@ -147,6 +147,7 @@ Runner setup_run(CLI::App& app) {
   app.add_option("--frequency-penalty", s.frequency_penalty, "0 = off");
   app.add_option("--seed", o->seed, "default: a random one, printed");
   app.add_flag("--raw", o->raw, "no chat template: continue the text");
+  app.add_flag("--ignore-eos", o->chat.ignore_end, "go on past the end of the answer");
   app.add_option("--draft", o->draft, "(not yet)");
   return [o] { run(*o); };
 }

@@ -4,7 +4,8 @@
 
 namespace hob {
 
-// Per row: q (d bytes), d and dsum (d/32 floats each), sum16 (d/16 ints), each part padded to a cache line.
+// Per row: q (d bytes), d and dsum (d/32 floats each), sum16 (d/16 ints), each part padded to a
+// cache line.
 namespace {
 size_t line(size_t n) { return (n + 63) / 64 * 64; }
 }  // namespace
@@ -26,13 +27,15 @@ void ActBuffer::resize(int n_rows, int d) {
     std::byte* dsum_at = d_at + line(n / kActBlock * 4);
     std::byte* sum_at = dsum_at + line(n / kActBlock * 4);
     rows_[static_cast<size_t>(r)] = {reinterpret_cast<int8_t*>(p), reinterpret_cast<float*>(d_at),
-                                     reinterpret_cast<float*>(dsum_at), reinterpret_cast<int32_t*>(sum_at)};
+                                     reinterpret_cast<float*>(dsum_at),
+                                     reinterpret_cast<int32_t*>(sum_at)};
   }
 }
 
 MutableActRow ActBuffer::mutable_row(int r) const {
   const ActRow& a = rows_[static_cast<size_t>(r)];
-  return {const_cast<int8_t*>(a.q), const_cast<float*>(a.d), const_cast<float*>(a.dsum), const_cast<int32_t*>(a.sum16)};
+  return {const_cast<int8_t*>(a.q), const_cast<float*>(a.d), const_cast<float*>(a.dsum),
+          const_cast<int32_t*>(a.sum16)};
 }
 
 }  // namespace hob

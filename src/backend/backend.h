@@ -1,7 +1,8 @@
 #pragma once
 // Coarse operations with the same meaning on every device. All activations are f32, row-major.
-// Canonical arithmetic (DESIGN decision 10, docs/adr/0002): the bits of an output row depend on nothing but its
-// input row, the weights and the ISA: never on the number of rows, their order, or the number of threads.
+// Canonical arithmetic (DESIGN decision 10, docs/adr/0002): the bits of an output row depend on
+// nothing but its input row, the weights and the ISA: never on the number of rows, their order, or
+// the number of threads.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -42,11 +43,15 @@ enum class Activation { kSilu };
 // One expert and the rows that chose it.
 struct ExpertGroup {
   Weight gate, up, down;
-  std::span<const int32_t> rows;      // row indices into x
-  std::span<const int32_t> out_rows;  // same length: row index into `out` where this row's result goes
+  std::span<const int32_t> rows;  // row indices into x
+  std::span<const int32_t>
+      out_rows;  // same length: row index into `out` where this row's result goes
 };
 
-enum class RopeKind { kAdjacent, kHalves };  // pairs (2i, 2i+1) (GGUF "NORM") or (i, i + d_rot/2) ("NEOX")
+enum class RopeKind {
+  kAdjacent,
+  kHalves
+};  // pairs (2i, 2i+1) (GGUF "NORM") or (i, i + d_rot/2) ("NEOX")
 
 // cos/sin table of one RoPE variant for positions [0, n_positions): [n_positions, d_rot/2] each.
 struct RopeTable {
@@ -61,7 +66,8 @@ enum class KvType { kF16, kF32 };
 
 // One layer's K and V. Slot s of KV head h starts at element
 //   ((s / kKvBlock) * n_kv_heads + h) * kKvBlock * d + (s % kKvBlock) * d      (d = d_k or d_v)
-// so that a block of 16 tokens is contiguous per head: paging hands out blocks, attention streams them.
+// so that a block of 16 tokens is contiguous per head: paging hands out blocks, attention streams
+// them.
 inline constexpr int kKvBlock = 16;
 struct KvLayer {
   std::byte* k = nullptr;
@@ -72,8 +78,8 @@ struct KvLayer {
   int d_v = 0;
 };
 
-// Attention of one row: query heads of that row against the positions [first, n_visible) of its sequence;
-// position p lives in slot slots[p].
+// Attention of one row: query heads of that row against the positions [first, n_visible) of its
+// sequence; position p lives in slot slots[p].
 struct AttnRow {
   const int32_t* slots = nullptr;
   int first = 0;      // > 0 with a sliding window
@@ -87,12 +93,15 @@ class Backend {
   virtual int n_threads() const = 0;
 
   // --- weights ---
-  // Bytes of a [rows, cols] matrix in kernel layout (rows are padded to the panel height, so >= the stock size).
+  // Bytes of a [rows, cols] matrix in kernel layout (rows are padded to the panel height, so >= the
+  // stock size).
   virtual size_t prepared_bytes(DType dtype, int rows, int cols) const = 0;
-  // Permutes stock GGUF bytes into kernel layout. Lossless. May be called from any thread, also concurrently.
-  // `stock` needs no alignment; `dst` must be 64-byte aligned. No overlap. A matrix may be prepared in pieces of whole
-  // multiples of 64 rows: rows from r on go to dst + prepared_bytes(dtype, r, cols).
-  virtual void prepare(DType dtype, int rows, int cols, const std::byte* stock, std::byte* dst) const = 0;
+  // Permutes stock GGUF bytes into kernel layout. Lossless. May be called from any thread, also
+  // concurrently. `stock` needs no alignment; `dst` must be 64-byte aligned. No overlap. A matrix
+  // may be prepared in pieces of whole multiples of 64 rows: rows from r on go to dst +
+  // prepared_bytes(dtype, r, cols).
+  virtual void prepare(DType dtype, int rows, int cols, const std::byte* stock,
+                       std::byte* dst) const = 0;
   // y[i] = dequantised row ids[i] of w (embedding look-up).
   virtual void embed(const Weight& w, std::span<const int32_t> ids, Mat y) = 0;
 
@@ -106,25 +115,33 @@ class Backend {
   virtual void rms_norm(Mat x, const float* w, float eps, Mat y) = 0;  // x == y allowed
   // Each row holds n_heads vectors of d_head; every vector is normalised by itself with w [d_head].
   virtual void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) = 0;
-  // Rotates the first d_rot elements of each of n_heads vectors of width d_head, in place. positions: one per row.
-  virtual void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions, const RopeTable& table) = 0;
-  // Writes k [n, n_kv_heads*d_k] and v [n, n_kv_heads*d_v] into slots write_slots[n], converting to the KV type.
-  virtual void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k, Mat v) = 0;
+  // Rotates the first d_rot elements of each of n_heads vectors of width d_head, in place.
+  // positions: one per row.
+  virtual void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
+                    const RopeTable& table) = 0;
+  // Writes k [n, n_kv_heads*d_k] and v [n, n_kv_heads*d_v] into slots write_slots[n], converting to
+  // the KV type.
+  virtual void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k,
+                        Mat v) = 0;
   // out [n, n_heads*d_v] = attention of q [n, n_heads*d_k]; rows[i] describes what row i sees.
-  virtual void attention(const KvLayer& layer, Mat q, int n_heads, float scale, std::span<const AttnRow> rows, Mat out) = 0;
+  virtual void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+                         std::span<const AttnRow> rows, Mat out) = 0;
   virtual void swiglu(Mat gate, Mat up, Mat y) = 0;  // y = silu(gate) * up; y may be gate
   virtual void add(Mat x, Mat y) = 0;                // y += x
-  // Top-k routing of one softmax gate per row. logits [n, n_experts] -> ids, weights [n, k], ordered by weight,
-  // ties to the lower id. `logits` becomes the probabilities. renormalise: weights of a row sum to 1.
+  // Top-k routing of one softmax gate per row. logits [n, n_experts] -> ids, weights [n, k],
+  // ordered by weight, ties to the lower id. `logits` becomes the probabilities. renormalise:
+  // weights of a row sum to 1.
   virtual void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) = 0;
   // y[r] += sum over ranks i ascending of weights[r*k+i] * parts[r*k+i]. parts [n*k, d].
   virtual void combine(Mat parts, const float* weights, int k, Mat y) = 0;
   // y[r] += sigmoid(gate[r]) * x[r]   (gated shared expert). gate [n, 1].
   virtual void add_gated(Mat x, Mat gate, Mat y) = 0;
 
-  // Bytes of internal scratch that a step of at most `n_rows` rows of width <= d_max will need (planner). Rows of the
-  // expert FFN count once per expert that they chose.
+  // Internal scratch of the largest step, for the planner: `n_rows` rows of width <= d_max through
+  // linear(), and n_rows rows (each counted once per expert it chose) of hidden width d_hidden
+  // through expert_ffn().
   virtual size_t scratch_bytes(int n_rows, int d_max) const = 0;
+  virtual size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const = 0;
 };
 
 struct CpuOptions {

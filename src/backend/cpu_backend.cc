@@ -14,30 +14,37 @@
 namespace hob {
 namespace {
 
-// Rows of activations that one task multiplies with its weights: enough to spread the unpacking of a weight tile,
-// few enough that their 8-bit blocks (64 x 2 KiB) stay in a 256 KiB L2 beside it.
+// Rows of activations that one task multiplies with its weights: enough to spread the unpacking of
+// a weight tile, few enough that their 8-bit blocks (64 x 2 KiB) stay in a 256 KiB L2 beside it.
 constexpr int kTokenTile = 64;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 KernelTable::MulRows float_kernel(const KernelTable& kernels, DType type) {
   switch (type) {
-    case DType::kF32: return kernels.mul_rows_f32;
-    case DType::kF16: return kernels.mul_rows_f16;
-    case DType::kBF16: return kernels.mul_rows_bf16;
-    default: HOB_CHECK(!"not a float type"); return nullptr;
+    case DType::kF32:
+      return kernels.mul_rows_f32;
+    case DType::kF16:
+      return kernels.mul_rows_f16;
+    case DType::kBF16:
+      return kernels.mul_rows_bf16;
+    default:
+      HOB_CHECK(!"not a float type");
+      return nullptr;
   }
 }
 
 bool quantised(const Weight& w) { return dtype_info(w.dtype).quantised(); }
 
-// y[t][0..n_rows) = rows [first, first + n_rows) of w times n inputs; `first` is a multiple of the panel height.
-// Writes whole panels: y needs room for n_rows rounded up to 16.
-void multiply_rows(const KernelTable& kernels, const Weight& w, int first, int n_rows, const ActRow* acts,
-                   const float* const* x, int n, float* y, size_t y_stride) {
+// y[t][0..n_rows) = rows [first, first + n_rows) of w times n inputs; `first` is a multiple of the
+// panel height. Writes whole panels: y needs room for n_rows rounded up to 16.
+void multiply_rows(const KernelTable& kernels, const Weight& w, int first, int n_rows,
+                   const ActRow* acts, const float* const* x, int n, float* y, size_t y_stride) {
   if (quantised(w)) {
-    const std::byte* panels = w.data + panel_bytes(w.dtype, w.n_cols) * static_cast<size_t>(first / kPanelRows);
-    kernels.mul_panels[static_cast<size_t>(w.dtype)](panels, w.n_cols, ceil_div(n_rows, kPanelRows), acts, n, y, y_stride);
+    const std::byte* panels =
+        w.data + panel_bytes(w.dtype, w.n_cols) * static_cast<size_t>(first / kPanelRows);
+    kernels.mul_panels[static_cast<size_t>(w.dtype)](panels, w.n_cols, ceil_div(n_rows, kPanelRows),
+                                                     acts, n, y, y_stride);
   } else {
     const std::byte* rows = w.data + row_bytes(w.dtype, w.n_cols) * static_cast<size_t>(first);
     float_kernel(kernels, w.dtype)(rows, w.n_cols, n_rows, x, n, y, y_stride);
@@ -47,12 +54,16 @@ void multiply_rows(const KernelTable& kernels, const Weight& w, int first, int n
 }  // namespace
 
 CpuBackend::CpuBackend(const CpuOptions& options)
-    : kernels_(select_kernels(options.force_isa.empty() ? std::getenv("HOB_FORCE_ISA") : options.force_isa.c_str())),
+    : kernels_(select_kernels(options.force_isa.empty() ? std::getenv("HOB_FORCE_ISA")
+                                                        : options.force_isa.c_str())),
       pool_(options.n_threads > 0 ? options.n_threads : usable_cores()) {}
 
-size_t CpuBackend::prepared_bytes(DType dtype, int rows, int cols) const { return hob::prepared_bytes(dtype, rows, cols); }
+size_t CpuBackend::prepared_bytes(DType dtype, int rows, int cols) const {
+  return hob::prepared_bytes(dtype, rows, cols);
+}
 
-void CpuBackend::prepare(DType dtype, int rows, int cols, const std::byte* stock, std::byte* dst) const {
+void CpuBackend::prepare(DType dtype, int rows, int cols, const std::byte* stock,
+                         std::byte* dst) const {
   prepare_weight(dtype, rows, cols, stock, dst);
 }
 
@@ -75,50 +86,59 @@ void CpuBackend::quantise(Mat x, ActBuffer& acts) {
 
 void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
   if (x.rows == 0) return;
-  if (std::any_of(outs.begin(), outs.end(), [](const LinearOut& o) { return quantised(o.w); })) quantise(x, acts_);
+  if (std::any_of(outs.begin(), outs.end(), [](const LinearOut& o) { return quantised(o.w); }))
+    quantise(x, acts_);
   x_rows_.resize(static_cast<size_t>(x.rows));
   for (int r = 0; r < x.rows; r++) x_rows_[static_cast<size_t>(r)] = x.row(r);
 
-  // A task is 64 outputs x 64 inputs; one row alone takes fewer outputs when there are too few tasks for the threads.
+  // A task is 64 outputs x 64 inputs; one row alone takes fewer outputs when there are too few
+  // tasks for the threads.
   int total_outputs = 0;
   for (const LinearOut& o : outs) total_outputs += o.w.n_rows;
-  const int outputs = std::clamp(total_outputs / (8 * n_threads()) / kPanelRows * kPanelRows, kPanelRows, 64);
+  const int outputs =
+      std::clamp(total_outputs / (8 * n_threads()) / kPanelRows * kPanelRows, kPanelRows, 64);
   tasks_.clear();
   for (int t0 = 0; t0 < x.rows; t0 += kTokenTile)
     for (size_t j = 0; j < outs.size(); j++)
       for (int r = 0; r < outs[j].w.n_rows; r += outputs)
-        tasks_.push_back({static_cast<int>(j), r, std::min(outputs, outs[j].w.n_rows - r), t0, std::min(kTokenTile, x.rows - t0)});
+        tasks_.push_back({static_cast<int>(j), r, std::min(outputs, outs[j].w.n_rows - r), t0,
+                          std::min(kTokenTile, x.rows - t0)});
 
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
     const LinearOut& o = outs[static_cast<size_t>(task.group)];
-    const bool direct = task.count % kPanelRows == 0 || !quantised(o.w);  // else the padded panel would overrun y
+    const bool direct =
+        task.count % kPanelRows == 0 || !quantised(o.w);  // else the padded panel would overrun y
     std::array<float, 64 * kTokenTile> padded;
     float* y = direct ? o.y.row(task.token0) + task.first : padded.data();
     const size_t stride = direct ? static_cast<size_t>(o.y.stride) : 64;
-    multiply_rows(kernels_, o.w, task.first, task.count, quantised(o.w) ? acts_.rows() + task.token0 : nullptr,
+    multiply_rows(kernels_, o.w, task.first, task.count,
+                  quantised(o.w) ? acts_.rows() + task.token0 : nullptr,
                   x_rows_.data() + task.token0, task.n_tokens, y, stride);
     for (int t = 0; t < task.n_tokens; t++) {
       float* row = o.y.row(task.token0 + t) + task.first;
-      if (!direct) std::memcpy(row, y + static_cast<size_t>(t) * stride, static_cast<size_t>(task.count) * 4);
+      if (!direct)
+        std::memcpy(row, y + static_cast<size_t>(t) * stride, static_cast<size_t>(task.count) * 4);
       if (o.bias)
         for (int r = 0; r < task.count; r++) row[r] += o.bias[task.first + r];
     }
   });
 }
 
-void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int rows_per_task) {
+void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
+                            int rows_per_task) {
   tasks_.clear();
   for (size_t g = 0; g < groups.size(); g++) {
     const int n = static_cast<int>(groups[g].rows.size()), n_rows = rows_of(groups[g]);
     for (int t0 = 0; t0 < n; t0 += kTokenTile)
       for (int r = 0; r < n_rows; r += rows_per_task)
-        tasks_.push_back({static_cast<int>(g), r, std::min(rows_per_task, n_rows - r), t0, std::min(kTokenTile, n - t0)});
+        tasks_.push_back({static_cast<int>(g), r, std::min(rows_per_task, n_rows - r), t0,
+                          std::min(kTokenTile, n - t0)});
   }
 }
 
-// Rows of gate and up per task of the first half: one activation block of the hidden vector, so that the task that
-// computes it can also quantise it.
+// Rows of gate and up per task of the first half: one activation block of the hidden vector, so
+// that the task that computes it can also quantise it.
 constexpr int kHiddenBlock = kActBlock;
 constexpr int kDownRows = 64;
 
@@ -147,16 +167,19 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
       gathered_f32_[at++] = x.row(r);
     }
 
-  make_tasks(groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kHiddenBlock);
+  make_tasks(
+      groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kHiddenBlock);
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
     expert_hidden(x, groups[static_cast<size_t>(task.group)], task);
   });
   if (down_float) {  // the second half reads the hidden rows instead of x
     float* h = reinterpret_cast<float*>(hidden_.data());
-    for (size_t r = 0; r < gathered_f32_.size(); r++) gathered_f32_[r] = h + r * static_cast<size_t>(d_hidden);
+    for (size_t r = 0; r < gathered_f32_.size(); r++)
+      gathered_f32_[r] = h + r * static_cast<size_t>(d_hidden);
   }
-  make_tasks(groups, [](const ExpertGroup& g) { return g.down.n_rows; }, kDownRows);
+  make_tasks(
+      groups, [](const ExpertGroup& g) { return g.down.n_rows; }, kDownRows);
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
     expert_down(groups[static_cast<size_t>(task.group)], task, out);
@@ -168,18 +191,24 @@ void CpuBackend::expert_hidden(Mat, const ExpertGroup& group, const GroupTask& t
   const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
   const ActRow* acts = gathered_.data() + row0;
   const float* const* rows = gathered_f32_.data() + row0;
-  multiply_rows(kernels_, group.gate, task.first, task.count, acts, rows, task.n_tokens, gate.data(), kHiddenBlock);
-  multiply_rows(kernels_, group.up, task.first, task.count, acts, rows, task.n_tokens, up.data(), kHiddenBlock);
+  multiply_rows(kernels_, group.gate, task.first, task.count, acts, rows, task.n_tokens,
+                gate.data(), kHiddenBlock);
+  multiply_rows(kernels_, group.up, task.first, task.count, acts, rows, task.n_tokens, up.data(),
+                kHiddenBlock);
   const bool to_blocks = quantised(group.down);
-  const size_t d_hidden = static_cast<size_t>(group.gate.n_rows), first = static_cast<size_t>(task.first);
+  const size_t d_hidden = static_cast<size_t>(group.gate.n_rows),
+               first = static_cast<size_t>(task.first);
   for (int t = 0; t < task.n_tokens; t++) {
     float* g = gate.data() + t * kHiddenBlock;
     kernels_.swiglu(g, up.data() + t * kHiddenBlock, task.count, g);
     if (to_blocks) {
       const MutableActRow h = hidden_acts_.mutable_row(row0 + t);
-      kernels_.quantise_row(g, kHiddenBlock, {h.q + first, h.d + first / 32, h.dsum + first / 32, h.sum16 + first / 16});
+      kernels_.quantise_row(
+          g, kHiddenBlock,
+          {h.q + first, h.d + first / 32, h.dsum + first / 32, h.sum16 + first / 16});
     } else {
-      float* h = reinterpret_cast<float*>(hidden_.data()) + static_cast<size_t>(row0 + t) * d_hidden + first;
+      float* h = reinterpret_cast<float*>(hidden_.data()) +
+                 static_cast<size_t>(row0 + t) * d_hidden + first;
       std::memcpy(h, g, static_cast<size_t>(task.count) * 4);
     }
   }
@@ -188,11 +217,12 @@ void CpuBackend::expert_hidden(Mat, const ExpertGroup& group, const GroupTask& t
 void CpuBackend::expert_down(const ExpertGroup& group, const GroupTask& task, Mat out) {
   std::array<float, kDownRows * kTokenTile> y;
   const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
-  multiply_rows(kernels_, group.down, task.first, task.count, quantised(group.down) ? hidden_acts_.rows() + row0 : nullptr,
+  multiply_rows(kernels_, group.down, task.first, task.count,
+                quantised(group.down) ? hidden_acts_.rows() + row0 : nullptr,
                 gathered_f32_.data() + row0, task.n_tokens, y.data(), kDownRows);
   for (int t = 0; t < task.n_tokens; t++)
-    std::memcpy(out.row(group.out_rows[static_cast<size_t>(task.token0 + t)]) + task.first, y.data() + t * kDownRows,
-                static_cast<size_t>(task.count) * 4);
+    std::memcpy(out.row(group.out_rows[static_cast<size_t>(task.token0 + t)]) + task.first,
+                y.data() + t * kDownRows, static_cast<size_t>(task.count) * 4);
 }
 
 void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {
@@ -202,14 +232,17 @@ void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {
 void CpuBackend::rms_norm_heads(Mat x, int n_heads, const float* w, float eps) {
   const int d = x.cols / n_heads;
   pool_.run(x.rows, [&](int r) {
-    for (int h = 0; h < n_heads; h++) kernels_.rms_norm(x.row(r) + h * d, w, d, eps, x.row(r) + h * d);
+    for (int h = 0; h < n_heads; h++)
+      kernels_.rms_norm(x.row(r) + h * d, w, d, eps, x.row(r) + h * d);
   });
 }
 
-void CpuBackend::rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions, const RopeTable& table) {
+void CpuBackend::rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
+                      const RopeTable& table) {
   const int half = table.d_rot / 2;
   // Element i of a pair sits at i * step, its partner `partner` further.
-  const int step = table.kind == RopeKind::kAdjacent ? 2 : 1, partner = table.kind == RopeKind::kAdjacent ? 1 : half;
+  const int step = table.kind == RopeKind::kAdjacent ? 2 : 1,
+            partner = table.kind == RopeKind::kAdjacent ? 1 : half;
   pool_.run(x.rows, [&](int r) {
     const int position = positions[static_cast<size_t>(r)];
     HOB_CHECK(position >= 0 && position < table.n_positions);
@@ -230,17 +263,20 @@ namespace {
 // Element offset of (slot, head 0) in a store of width d, and from one head to the next.
 size_t kv_offset(const KvLayer& layer, int slot, int d) {
   return (static_cast<size_t>(slot / kKvBlock) * static_cast<size_t>(layer.n_kv_heads) * kKvBlock +
-          static_cast<size_t>(slot % kKvBlock)) * static_cast<size_t>(d);
+          static_cast<size_t>(slot % kKvBlock)) *
+         static_cast<size_t>(d);
 }
 size_t kv_head_stride(int d) { return static_cast<size_t>(kKvBlock) * static_cast<size_t>(d); }
 size_t kv_element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
 }  // namespace
 
-void CpuBackend::kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k, Mat v) {
+void CpuBackend::kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k,
+                          Mat v) {
   const size_t element = kv_element_bytes(layer.type);
   const auto store = [&](std::byte* base, int slot, int d, const float* from) {
     for (int h = 0; h < layer.n_kv_heads; h++) {
-      std::byte* to = base + (kv_offset(layer, slot, d) + static_cast<size_t>(h) * kv_head_stride(d)) * element;
+      std::byte* to =
+          base + (kv_offset(layer, slot, d) + static_cast<size_t>(h) * kv_head_stride(d)) * element;
       if (layer.type == KvType::kF16)
         kernels_.f32_to_f16(from + h * d, d, reinterpret_cast<uint16_t*>(to));
       else
@@ -253,12 +289,14 @@ void CpuBackend::kv_write(const KvLayer& layer, std::span<const int32_t> write_s
   });
 }
 
-void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale, std::span<const AttnRow> rows, Mat out) {
+void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+                           std::span<const AttnRow> rows, Mat out) {
   const int group = n_heads / layer.n_kv_heads;
   const size_t element = kv_element_bytes(layer.type);
   const auto kernel = layer.type == KvType::kF16 ? kernels_.attention_f16 : kernels_.attention_f32;
   pool_.run(q.rows * layer.n_kv_heads, [&](int task) {
-    // Later rows of a prefill see more positions: start with them, so that the last tasks are short.
+    // Later rows of a prefill see more positions: start with them, so that the last tasks are
+    // short.
     const int r = q.rows - 1 - task / layer.n_kv_heads, h = task % layer.n_kv_heads;
     const AttnRow& row = rows[static_cast<size_t>(r)];
     AttnKernelArgs a;
@@ -280,7 +318,8 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
 }
 
 void CpuBackend::swiglu(Mat gate, Mat up, Mat y) {
-  pool_.run(gate.rows, [&](int r) { kernels_.swiglu(gate.row(r), up.row(r), gate.cols, y.row(r)); });
+  pool_.run(gate.rows,
+            [&](int r) { kernels_.swiglu(gate.row(r), up.row(r), gate.cols, y.row(r)); });
 }
 
 void CpuBackend::add(Mat x, Mat y) {
@@ -311,7 +350,8 @@ void CpuBackend::route(Mat logits, int k, bool renormalise, int32_t* ids, float*
 
 void CpuBackend::combine(Mat parts, const float* weights, int k, Mat y) {
   pool_.run(y.rows, [&](int r) {
-    for (int i = 0; i < k; i++) kernels_.axpy(weights[r * k + i], parts.row(r * k + i), y.cols, y.row(r));
+    for (int i = 0; i < k; i++)
+      kernels_.axpy(weights[r * k + i], parts.row(r * k + i), y.cols, y.row(r));
   });
 }
 
@@ -324,9 +364,22 @@ void CpuBackend::add_gated(Mat x, Mat gate, Mat y) {
 }
 
 size_t CpuBackend::scratch_bytes(int n_rows, int d_max) const {
-  return ActBuffer::row_bytes(ceil_div(d_max, kActBlock) * kActBlock) * static_cast<size_t>(n_rows);
+  const size_t row = ActBuffer::row_bytes(ceil_div(d_max, kActBlock) * kActBlock) + sizeof(ActRow) +
+                     sizeof(float*);
+  return row * static_cast<size_t>(n_rows);
 }
 
-std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) { return std::make_unique<CpuBackend>(options); }
+size_t CpuBackend::expert_scratch_bytes(int n_rows, int d_hidden, DType down) const {
+  const size_t hidden = dtype_info(down).quantised() ? ActBuffer::row_bytes(d_hidden)
+                                                     : static_cast<size_t>(d_hidden) * 4;
+  // Per row: its hidden vector, the gathered pointers, and at worst (one row per expert) its own
+  // tasks.
+  const size_t tasks = static_cast<size_t>(ceil_div(d_hidden, kHiddenBlock)) * sizeof(GroupTask);
+  return (hidden + 2 * sizeof(ActRow) + sizeof(float*)) * static_cast<size_t>(n_rows) + tasks * 256;
+}
+
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
 
 }  // namespace hob

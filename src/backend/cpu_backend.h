@@ -8,8 +8,8 @@
 
 namespace hob {
 
-// The CPU implementation: cuts each operation into tasks and calls the kernel table. One engine thread calls it
-// (prepare() alone may be called from any thread).
+// The CPU implementation: cuts each operation into tasks and calls the kernel table. One engine
+// thread calls it (prepare() alone may be called from any thread).
 class CpuBackend final : public Backend {
  public:
   explicit CpuBackend(const CpuOptions& options);
@@ -17,21 +17,25 @@ class CpuBackend final : public Backend {
   std::string_view isa() const override { return kernels_.isa; }
   int n_threads() const override { return pool_.n_threads(); }
   size_t prepared_bytes(DType dtype, int rows, int cols) const override;
-  void prepare(DType dtype, int rows, int cols, const std::byte* stock, std::byte* dst) const override;
+  void prepare(DType dtype, int rows, int cols, const std::byte* stock,
+               std::byte* dst) const override;
   void embed(const Weight& w, std::span<const int32_t> ids, Mat y) override;
   void linear(Mat x, std::span<const LinearOut> outs) override;
   void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation act, Mat out) override;
   void rms_norm(Mat x, const float* w, float eps, Mat y) override;
   void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override;
-  void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions, const RopeTable& table) override;
+  void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
+            const RopeTable& table) override;
   void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k, Mat v) override;
-  void attention(const KvLayer& layer, Mat q, int n_heads, float scale, std::span<const AttnRow> rows, Mat out) override;
+  void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+                 std::span<const AttnRow> rows, Mat out) override;
   void swiglu(Mat gate, Mat up, Mat y) override;
   void add(Mat x, Mat y) override;
   void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) override;
   void combine(Mat parts, const float* weights, int k, Mat y) override;
   void add_gated(Mat x, Mat gate, Mat y) override;
   size_t scratch_bytes(int n_rows, int d_max) const override;
+  size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const override;
 
  private:
   // Products of one weight's panels with gathered rows.
@@ -41,16 +45,17 @@ class CpuBackend final : public Backend {
   void quantise(Mat x, ActBuffer& acts);
   void expert_hidden(Mat x, const ExpertGroup& group, const GroupTask& task);
   void expert_down(const ExpertGroup& group, const GroupTask& task, Mat out);
-  void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int rows_per_task);
+  void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
+                  int rows_per_task);
 
   const KernelTable& kernels_;
   ThreadPool pool_;
-  ActBuffer acts_;                  // the input of linear / expert_ffn
-  ActBuffer hidden_acts_;           // silu(gate) * up, one row per (group, row)
-  AlignedBuffer hidden_;            // the same in f32, for float experts
-  std::vector<ActRow> gathered_;    // acts_ rows in group order
+  ActBuffer acts_;                // the input of linear / expert_ffn
+  ActBuffer hidden_acts_;         // silu(gate) * up, one row per (group, row)
+  AlignedBuffer hidden_;          // the same in f32, for float experts
+  std::vector<ActRow> gathered_;  // acts_ rows in group order
   std::vector<const float*> gathered_f32_;
-  std::vector<int> group_first_;    // first gathered row of each group
+  std::vector<int> group_first_;  // first gathered row of each group
   std::vector<GroupTask> tasks_;
   std::vector<const float*> x_rows_;
 };

@@ -15,18 +15,22 @@ AlignedBuffer::AlignedBuffer(size_t n_bytes, bool huge_pages) {
   const size_t rounded = round_up(n_bytes, kPage);
   const bool huge = huge_pages && rounded >= kHugePage;
   mapped_bytes_ = rounded + (huge ? kHugePage : 0);  // room to align; untouched pages cost nothing
-  void* p = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    fail(Code::kResourceExhausted, "[memory] expected {} more bytes, the system has none", mapped_bytes_);
+    fail(Code::kResourceExhausted, "[memory] expected {} more bytes, the system has none",
+         mapped_bytes_);
   mapping_ = static_cast<std::byte*>(p);
   data_ = mapping_;
   size_ = n_bytes;
-  // A system set to "always" may round what we touch up to 2 MiB and break the budget, so huge pages cover only whole
-  // 2 MiB pages inside the buffer. They matter: streaming weights through 4 KiB pages reaches 17 GB/s on a core that
-  // does 27 with huge ones (a page walk in a virtual machine is two-dimensional).
+  // A system set to "always" may round what we touch up to 2 MiB and break the budget, so huge
+  // pages cover only whole 2 MiB pages inside the buffer. They matter: streaming weights through 4
+  // KiB pages reaches 17 GB/s on a core that does 27 with huge ones (a page walk in a virtual
+  // machine is two-dimensional).
   madvise(mapping_, mapped_bytes_, MADV_NOHUGEPAGE);
   if (huge) {
-    data_ += round_up(reinterpret_cast<size_t>(mapping_), kHugePage) - reinterpret_cast<size_t>(mapping_);
+    data_ += round_up(reinterpret_cast<size_t>(mapping_), kHugePage) -
+             reinterpret_cast<size_t>(mapping_);
     madvise(data_, rounded / kHugePage * kHugePage, MADV_HUGEPAGE);
   }
 }

@@ -4,10 +4,10 @@
 
 namespace hob {
 
-// Anonymous memory straight from mmap: zeroed, page aligned, physically present only where it was touched,
-// 2 MiB aligned with huge pages,
-// returned to the system on destruction (malloc would keep it, and the memory budget is a promise about the
-// whole process). Throws Error(kResourceExhausted) when the system has none. Movable, not copyable.
+// Anonymous memory straight from mmap: zeroed, page aligned, physically present only where it was
+// touched, 2 MiB aligned with huge pages, returned to the system on destruction (malloc would keep
+// it, and the memory budget is a promise about the whole process). Throws Error(kResourceExhausted)
+// when the system has none. Movable, not copyable.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
@@ -30,7 +30,8 @@ class AlignedBuffer {
   const std::byte* data() const { return data_; }
   size_t size() const { return size_; }
 
-  // Gives the physical pages that lie wholly inside [offset, offset + n_bytes) back to the system; they read as zero.
+  // Gives the physical pages that lie wholly inside [offset, offset + n_bytes) back to the system;
+  // they read as zero.
   void discard(size_t offset, size_t n_bytes);
 
  private:

@@ -1,8 +1,8 @@
 #pragma once
 // Errors, by who is at fault (docs/adr/0001):
-//   the outside world (files, flags, config, requests)  -> throw hob::Error, caught at the boundary;
-//   capacity (no slot, no block, queue full)             -> a return value, a normal branch;
-//   our own bug                                          -> HOB_CHECK: print and abort.
+//   the outside world (files, flags, config, requests)  -> throw hob::Error, caught at the
+//   boundary; capacity (no slot, no block, queue full)             -> a return value, a normal
+//   branch; our own bug                                          -> HOB_CHECK: print and abort.
 #include <fmt/format.h>
 
 #include <stdexcept>
@@ -22,7 +22,8 @@ enum class Code {
   kInternal,
 };
 
-// Message form: `[where] expectation, fact`, e.g. `[gguf] blk.3.ffn_up.weight: expected [64,1408], file has [60,1408]`.
+// Message form: `[where] expectation, fact`, e.g. `[gguf] blk.3.ffn_up.weight: expected [64,1408],
+// file has [60,1408]`.
 class Error : public std::runtime_error {
  public:
   Error(Code code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -109,6 +109,10 @@ MemoryInfo read_memory_info(const MemoryPaths& paths) {
 
 uint64_t own_peak_bytes() { return kib_field("/proc/self/status", "VmHWM:"); }
 
+void reset_own_peak() {
+  std::ofstream("/proc/self/clear_refs") << "5";  // see proc(5)
+}
+
 uint64_t auto_memory_bytes(const MemoryInfo& info) {
   constexpr uint64_t kMiB = 1 << 20;
   uint64_t room = info.available_bytes;

@@ -31,6 +31,8 @@ MemoryInfo read_memory_info(const MemoryPaths& paths = {});
 
 // Highest resident size of this process so far.
 uint64_t own_peak_bytes();
+// Starts the measurement of the peak anew, where the system allows it.
+void reset_own_peak();
 
 // What `--memory auto` means: everything that this process could have now, its own pages included,
 // less headroom for the rest of the system (1/16, at least 64 MiB, at most 1 GiB).

@@ -13,8 +13,8 @@ namespace {
 
 constexpr uint64_t kTaskBits = 20, kTaskMask = (1u << kTaskBits) - 1;
 
-// Longer than the serial glue between two parallel regions of one layer (a few us), shorter than a disk read (100 us
-// and more): a worker spins through the former and parks during the latter.
+// Longer than the serial glue between two parallel regions of one layer (a few us), shorter than a
+// disk read (100 us and more): a worker spins through the former and parks during the latter.
 constexpr auto kSpin = std::chrono::microseconds(50);
 
 void cpu_relax() {
@@ -45,7 +45,8 @@ ThreadPool::~ThreadPool() {
 bool ThreadPool::claim_one() {
   uint64_t state = state_.load(std::memory_order_acquire);
   while (next_of(state) < n_tasks_of(state)) {
-    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
       fn_(context_, static_cast<int>(next_of(state)));
       n_done_.fetch_add(1, std::memory_order_release);
       return true;
@@ -60,7 +61,8 @@ void ThreadPool::run_shared(int n_tasks, TaskFn fn, void* context) {
   context_ = context;
   n_done_.store(0, std::memory_order_relaxed);
   const uint64_t generation = (state_.load(std::memory_order_relaxed) >> 2 * kTaskBits) + 1;
-  state_.store(generation << 2 * kTaskBits | static_cast<uint64_t>(n_tasks) << kTaskBits, std::memory_order_release);
+  state_.store(generation << 2 * kTaskBits | static_cast<uint64_t>(n_tasks) << kTaskBits,
+               std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();  // no system call unless a worker is parked
   while (claim_one()) {

@@ -72,11 +72,12 @@ std::vector<SeqView> Engine::views() const {
 void Engine::append_rows(const RowPlan& plan, StepBatch& batch) {
   Sequence& s = sequences_[static_cast<size_t>(plan.seq)];
   const auto slots = kv_->reserve(s.kv, plan.n_tok);
-  if (!slots) {  // the caller sized the pool for n_ctx tokens of every sequence, so this is too
-                 // many sequences
+  if (!slots) {  // the pool holds n_ctx tokens of every planned sequence, so there are too many
     s.error = std::make_exception_ptr(Error(
         Code::kResourceExhausted, fmt::format("[kv] expected room for {} more tokens, {} are free",
                                               plan.n_tok, kv_->free_tokens())));
+    kv_->truncate(s.kv, 0);  // its slots let the others finish
+    s.n_computed = 0;
     return;
   }
   const std::span<const int32_t> visible = kv_->slots(s.kv);

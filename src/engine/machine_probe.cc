@@ -20,8 +20,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// 96 MiB: three times a large desktop's last-level cache, so that every product reads memory.
-constexpr size_t kPoolBytes = 96 << 20;
 // Plain numbers in every element type: as f32 1.1e-28, as f16 6e-4, as integers 17; no denormals,
 // which would be slow.
 constexpr int kFill = 0x11;
@@ -73,13 +71,13 @@ struct Activations {
 // Cuts a pool into prepared experts.
 class ExpertPool {
  public:
-  ExpertPool(const Backend& backend, const ExpertLayer& layer) : layer_(&layer) {
+  ExpertPool(const Backend& backend, const ExpertLayer& layer, size_t pool_bytes) : layer_(&layer) {
     for (size_t part = 0; part < 3; part++) {
       const ExpertMatrix& m = layer.parts[part];
       offset_[part] = stride_;
       stride_ += round_up(backend.prepared_bytes(m.dtype, m.rows, m.cols), 64);
     }
-    n_ = std::max<size_t>(2, kPoolBytes / stride_);
+    n_ = std::max<size_t>(2, pool_bytes / stride_);
     pool_ = filled_pool(n_ * stride_);
   }
   size_t size() const { return n_; }
@@ -118,9 +116,13 @@ double expert_call_seconds(Backend& backend, const ExpertPool& pool, const Exper
 
 }  // namespace
 
-double measure_ram_bandwidth(int n_threads) {
-  const size_t n_words = kPoolBytes / sizeof(uint64_t);
-  const AlignedBuffer pool = filled_pool(kPoolBytes);
+size_t probe_pool_bytes(uint64_t budget_bytes) {
+  return std::clamp<size_t>(budget_bytes / 4, 1 << 20, 96 << 20);
+}
+
+double measure_ram_bandwidth(int n_threads, size_t pool_bytes) {
+  const size_t n_words = pool_bytes / sizeof(uint64_t);
+  const AlignedBuffer pool = filled_pool(pool_bytes);
   const auto* words = reinterpret_cast<const uint64_t*>(pool.data());
   std::vector<uint64_t> sums(static_cast<size_t>(n_threads));
   const size_t share = n_words / static_cast<size_t>(n_threads);
@@ -187,9 +189,10 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
           .direct = reader->direct(0)};
 }
 
-ProductRate measure_linear(Backend& backend, DType dtype, int d_out, int d_in, int chunk) {
+ProductRate measure_linear(Backend& backend, const LinearProbe& probe, size_t pool_bytes) {
+  const auto [dtype, d_out, d_in, chunk] = probe;
   const size_t stride = round_up(backend.prepared_bytes(dtype, d_out, d_in), 64);
-  const size_t n = std::clamp<size_t>(kPoolBytes / stride, 1, 4096);
+  const size_t n = std::clamp<size_t>(pool_bytes / stride, 1, 4096);
   const AlignedBuffer pool = filled_pool(n * stride);
   const auto weight = [&](size_t i) {
     return Weight{dtype, d_out, d_in, pool.data() + i % n * stride};
@@ -207,8 +210,9 @@ ProductRate measure_linear(Backend& backend, DType dtype, int d_out, int d_in, i
           .prefill_macs_per_s = macs / call_seconds(chunk)};
 }
 
-ProductRate measure_experts(Backend& backend, const ExpertLayer& layer, const ExpertProbe& probe) {
-  const ExpertPool pool(backend, layer);
+ProductRate measure_experts(Backend& backend, const ExpertLayer& layer, const ExpertProbe& probe,
+                            size_t pool_bytes) {
+  const ExpertPool pool(backend, layer, pool_bytes);
   double weights = 0;
   for (const ExpertMatrix& m : layer.parts) weights += static_cast<double>(m.rows) * m.cols;
   const double decode = expert_call_seconds(backend, pool, layer, probe.k, 1);

@@ -31,12 +31,25 @@ int pool_tokens(const SessionOptions& options) {
   return per_seq * options.n_seqs;
 }
 
-uint64_t step_scratch_bytes(const ModelSpec& spec, const Backend& backend,
+// expert_ffn() of the layer whose experts need most (types may differ from layer to layer).
+uint64_t expert_scratch_bytes(const ModelLayout& layout, const Backend& backend, int rows) {
+  uint64_t largest = 0;
+  for (const ExpertLayer& layer : layout.experts.layers)
+    if (layer.n_experts)
+      largest = std::max<uint64_t>(
+          largest, backend.expert_scratch_bytes(rows * layout.spec.moe.top_k,
+                                                layer.parts[kDown].cols, layer.parts[kDown].dtype));
+  return largest;
+}
+
+uint64_t step_scratch_bytes(const ModelLayout& layout, const Backend& backend,
                             const SessionOptions& options, int rows) {
+  const ModelSpec& spec = layout.spec;
   const uint64_t logits = static_cast<uint64_t>(logit_rows(options, rows)) *
                           static_cast<uint64_t>(spec.n_vocab) * sizeof(float);
   return Decoder::scratch_bytes(spec, rows, options.n_ctx) +
-         backend.scratch_bytes(rows, widest_row(spec)) + logits;
+         backend.scratch_bytes(rows, widest_row(spec)) +
+         expert_scratch_bytes(layout, backend, rows) + logits;
 }
 
 uint64_t vocab_entries(const Metadata& metadata) {
@@ -67,8 +80,8 @@ PlanInput plan_input(const ModelPlan& m) {
   in.n_ctx = options.n_ctx;
   in.base_process_bytes =
       base_process_bytes(vocab_entries(m.file.metadata()), m.backend->n_threads());
-  in.scratch_bytes = [&m, &spec](int rows) {
-    return step_scratch_bytes(spec, *m.backend, m.options, rows);
+  in.scratch_bytes = [&m](int rows) {
+    return step_scratch_bytes(m.layout, *m.backend, m.options, rows);
   };
   if (spec.is_moe()) {
     in.experts_bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);

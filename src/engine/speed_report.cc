@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <map>
 
+#include "engine/hit_simulator.h"
+
 namespace hob {
 namespace {
+
+size_t pool_of(const ModelPlan& m) { return probe_pool_bytes(m.plan.budget_bytes); }
 
 bool is_expert_tensor(const RawTensor& t) { return t.name.find("_exps.") != std::string::npos; }
 
@@ -35,8 +39,8 @@ std::map<DType, DenseGroup> dense_groups(const ModelPlan& m) {
 void add_dense(ModelPlan& m, int chunk, SpeedInput& in) {
   for (const auto& [dtype, g] : dense_groups(m)) {
     // 4096 outputs are enough to see the rate; the head's 150k rows would only cost probe time.
-    const ProductRate rate =
-        measure_linear(*m.backend, dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128));
+    const LinearProbe probe = {dtype, std::min(g.d_out, 4096), g.d_in, std::min(chunk, 128)};
+    const ProductRate rate = measure_linear(*m.backend, probe, pool_of(m));
     in.dense.push_back({g.bytes, g.n_weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s});
   }
 }
@@ -63,8 +67,8 @@ void add_experts(ModelPlan& m, const ExpertLayer& layer, SpeedInput& in) {
     n++;
   }
   const int rows_each = std::max(1, in.chunk * moe.top_k / moe.n_experts);
-  const ProductRate rate =
-      measure_experts(*m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each});
+  const ProductRate rate = measure_experts(
+      *m.backend, layer, {.k = moe.top_k, .rows_per_expert = rows_each}, pool_of(m));
   const auto k = static_cast<uint64_t>(moe.top_k);
   in.experts = {k * prepared, k * weights, rate.decode_bytes_per_s, rate.prefill_macs_per_s};
   in.expert_bytes = stored / n;
@@ -72,19 +76,38 @@ void add_experts(ModelPlan& m, const ExpertLayer& layer, SpeedInput& in) {
                     static_cast<double>(std::max<uint64_t>(1, m.plan.experts_bytes));
 }
 
+// Several rounds of the recorded traces (some 130 tokens of decode each).
+constexpr int kSimulatedTokens = 512;
+
+CacheShape cache_shape(const ModelPlan& m) {
+  CacheShape shape{.moe_layers = {},
+                   .n_experts = m.layout.spec.moe.n_experts,
+                   .n_slots = 0,
+                   .policy = m.cache.policy};
+  const auto& layers = m.layout.experts.layers;
+  for (size_t i = 0; i < layers.size(); i++)
+    if (layers[i].n_experts > 0) shape.moe_layers.push_back(static_cast<int>(i));
+  const double share =
+      static_cast<double>(m.plan.expert_cache_bytes) / static_cast<double>(m.plan.experts_bytes);
+  shape.n_slots =
+      static_cast<int>(share * static_cast<double>(shape.moe_layers.size()) * shape.n_experts);
+  return shape;
+}
+
 }  // namespace
 
-SpeedReport measure_and_predict(ModelPlan& m, int depth) {
+SpeedReport measure_and_predict(ModelPlan& m, RouteOverride* routing) {
   SpeedReport report;
   SpeedInput& in = report.input;
   const ModelSpec& spec = m.layout.spec;
   in.chunk = std::min(m.plan.chunk, m.options.n_ctx);
   in.kv_bytes_per_tok = m.layout.kv(m.options.kv).bytes_per_token();
-  in.ram_bytes_per_s = measure_ram_bandwidth(m.backend->n_threads());
+  in.ram_bytes_per_s = measure_ram_bandwidth(m.backend->n_threads(), pool_of(m));
   add_dense(m, in.chunk, in);
   if (const ExpertLayer* layer = first_moe_layer(m.layout.experts)) {
     add_experts(m, *layer, in);
     if (!m.plan.resident) {
+      if (routing) in.hit_rate = simulate_decode_hits(*routing, cache_shape(m), kSimulatedTokens);
       const DiskProbe disk = measure_disk_bandwidth(m.layout.experts, m.cache);
       in.disk_bytes_per_s = disk.bytes_per_s;
       report.disk_direct = disk.direct;
@@ -92,7 +115,7 @@ SpeedReport measure_and_predict(ModelPlan& m, int depth) {
   }
   in.layer_seconds = spec.n_layers * measure_layer_overhead(*m.backend, spec.d_model,
                                                             spec.moe.n_experts, spec.moe.top_k);
-  report.estimate = predict_speed(in, depth);
+  report.estimate = predict_speed(in, /*depth=*/0);
   return report;
 }
 

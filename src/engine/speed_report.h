@@ -12,7 +12,8 @@ struct SpeedReport {
   bool disk_direct = true;
 };
 
-// Runs the probes: about a second, and up to 100 MiB for that time.
-SpeedReport measure_and_predict(ModelPlan& plan, int depth);
+// Runs the probes: about a second, and up to 100 MiB for that time. `routing`: what decode is
+// assumed to choose; null = uniform.
+SpeedReport measure_and_predict(ModelPlan& plan, RouteOverride* routing);
 
 }  // namespace hob

@@ -1,6 +1,7 @@
 #pragma once
-// GGUF v2/v3 reader. Ref: research notes, serving §3.1 (container) and §5.1 (what went wrong elsewhere).
-// Reads only headers; tensor bytes are read by whoever needs them, from `files()[tensor.file]` at `tensor.offset`.
+// GGUF v2/v3 reader. Ref: research notes, serving §3.1 (container) and §5.1 (what went wrong
+// elsewhere). Reads only headers; tensor bytes are read by whoever needs them, from
+// `files()[tensor.file]` at `tensor.offset`.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -15,12 +16,13 @@
 
 namespace hob {
 
-// One metadata value. Arrays keep GGUF's element class: integers and bools widen to int64, floats to double.
+// One metadata value. Arrays keep GGUF's element class: integers and bools widen to int64, floats
+// to double.
 using MetaValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<int64_t>,
                                std::vector<double>, std::vector<std::string>>;
 
-// Typed look-ups. `get_*` throw Error naming the key when it is missing or of another type or out of range;
-// `find_*` return nullopt when it is missing and throw when it is of another type.
+// Typed look-ups. `get_*` throw Error naming the key when it is missing or of another type or out
+// of range; `find_*` return nullopt when it is missing and throw when it is of another type.
 class Metadata {
  public:
   bool has(std::string_view key) const;
@@ -49,16 +51,16 @@ class Metadata {
 struct RawTensor {
   std::string name;
   DType dtype;
-  Shape shape;       // row-major: a linear weight is [n_out, n_in], experts are [n_experts, n_out, n_in]
-  int file;          // index into GgufFile::files()
-  uint64_t offset;   // absolute, in that file
+  Shape shape;  // row-major: a linear weight is [n_out, n_in], experts are [n_experts, n_out, n_in]
+  int file;     // index into GgufFile::files()
+  uint64_t offset;  // absolute, in that file
   uint64_t n_bytes;
 };
 
 class GgufFile {
  public:
-  // Opens `path`; when it is a shard (`-00001-of-0000N.gguf`, split.count > 1) opens and checks all shards.
-  // Throws Error with one clear line for everything that is wrong with the file.
+  // Opens `path`; when it is a shard (`-00001-of-0000N.gguf`, split.count > 1) opens and checks all
+  // shards. Throws Error with one clear line for everything that is wrong with the file.
   static GgufFile open(const std::string& path);
 
   const Metadata& metadata() const { return metadata_; }

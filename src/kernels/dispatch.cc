@@ -44,7 +44,8 @@ const KernelTable& select_kernels(const char* forced_isa) {
     known += std::string(known.empty() ? "" : ", ") + row.table->isa;
     if (!forced.empty() && forced != row.table->isa) continue;
     if (row.supported(features)) return *row.table;
-    if (!forced.empty()) fail(Code::kInvalidArgument, "[cpu] HOB_FORCE_ISA={}: this CPU does not have it", forced);
+    if (!forced.empty())
+      fail(Code::kInvalidArgument, "[cpu] HOB_FORCE_ISA={}: this CPU does not have it", forced);
   }
   fail(Code::kInvalidArgument, "[cpu] HOB_FORCE_ISA={}: expected one of {}", forced, known);
 }

@@ -11,15 +11,17 @@ namespace {
 
 // A run of units of one row's stock block, in the order in which panels store them.
 struct Field {
-  int offset;   // in the stock block
+  int offset;  // in the stock block
   int n_bytes;
-  int unit;     // bytes of one row that stay together
+  int unit;  // bytes of one row that stay together
 };
 struct BlockFields {
   DType type = DType::kF32;
   int n_fields = 0;
   Field fields[52] = {};
-  constexpr void add(int offset, int n_bytes, int unit) { fields[n_fields++] = {offset, n_bytes, unit}; }
+  constexpr void add(int offset, int n_bytes, int unit) {
+    fields[n_fields++] = {offset, n_bytes, unit};
+  }
 };
 
 constexpr BlockFields simple(DType type, std::initializer_list<Field> fields) {
@@ -29,9 +31,10 @@ constexpr BlockFields simple(DType type, std::initializer_list<Field> fields) {
   return b;
 }
 
-// Codes travel in units of 4 (one dot-product group), f16 numbers in 2, byte scales in 1. Scales first, then the codes
-// in the order in which the kernel reads them: where a code has bits in two places the lines alternate, because one
-// linear stream runs at memory speed and three do not (Q6_K in file order: 8 GB/s on a core that reads 25).
+// Codes travel in units of 4 (one dot-product group), f16 numbers in 2, byte scales in 1. Scales
+// first, then the codes in the order in which the kernel reads them: where a code has bits in two
+// places the lines alternate, because one linear stream runs at memory speed and three do not (Q6_K
+// in file order: 8 GB/s on a core that reads 25).
 constexpr BlockFields fields_q6k() {
   BlockFields b = simple(DType::kQ6_K, {{192, 16, 1}, {208, 2, 2}});
   for (int half = 0; half < 2; half++)
@@ -97,10 +100,12 @@ void deinterleave(const std::byte* in, size_t stride, int n_rows, int n_units, s
   for (int u = 0; u < n_units; u++)
     for (int r = 0; r < n_rows; r++)
       std::memcpy(stock + static_cast<size_t>(r) * stride + static_cast<size_t>(u) * kUnit,
-                  in + (static_cast<size_t>(u) * kPanelRows + static_cast<size_t>(r)) * kUnit, kUnit);
+                  in + (static_cast<size_t>(u) * kPanelRows + static_cast<size_t>(r)) * kUnit,
+                  kUnit);
 }
 
-// Applies `op<unit>(stock position, panel position, units)` to every field of every block of one panel.
+// Applies `op<unit>(stock position, panel position, units)` to every field of every block of one
+// panel.
 template <class Op>
 void for_fields(DType type, int cols, const Op& op) {
   const DTypeInfo& info = dtype_info(type);
@@ -114,9 +119,11 @@ void for_fields(DType type, int cols, const Op& op) {
     }
 }
 
-// A full panel has its row count as a constant, so that the inner loop becomes straight loads and stores.
+// A full panel has its row count as a constant, so that the inner loop becomes straight loads and
+// stores.
 template <int kUnit>
-void interleave_rows(const std::byte* stock, size_t stride, int n_rows, int n_units, std::byte* out) {
+void interleave_rows(const std::byte* stock, size_t stride, int n_rows, int n_units,
+                     std::byte* out) {
   if (n_rows == kPanelRows)
     interleave<kUnit>(stock, stride, kPanelRows, n_units, out);
   else
@@ -154,7 +161,8 @@ void prepare_weight(DType type, int rows, int cols, const std::byte* stock, std:
 
 void unprepare_weight(DType type, int rows, int cols, const std::byte* prepared, std::byte* stock) {
   const size_t stride = row_bytes(type, cols);
-  for (int r = 0; r < rows; r++) extract_row(type, cols, prepared, r, stock + static_cast<size_t>(r) * stride);
+  for (int r = 0; r < rows; r++)
+    extract_row(type, cols, prepared, r, stock + static_cast<size_t>(r) * stride);
 }
 
 void extract_row(DType type, int cols, const std::byte* prepared, int row, std::byte* stock_row) {
@@ -166,7 +174,8 @@ void extract_row(DType type, int cols, const std::byte* prepared, int row, std::
   const int lane = row % kPanelRows;
   const std::byte* panel = prepared + static_cast<size_t>(row - lane) * stride;
   for_fields(type, cols, [&](const Field& f, size_t stock_at, size_t panel_at) {
-    const std::byte* from = panel + panel_at + static_cast<size_t>(lane) * static_cast<size_t>(f.unit);
+    const std::byte* from =
+        panel + panel_at + static_cast<size_t>(lane) * static_cast<size_t>(f.unit);
     const int n_units = f.n_bytes / f.unit;
     if (f.unit == 4) deinterleave<4>(from, 0, 1, n_units, stock_row + stock_at);
     if (f.unit == 2) deinterleave<2>(from, 0, 1, n_units, stock_row + stock_at);

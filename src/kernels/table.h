@@ -1,14 +1,16 @@
 #pragma once
-// The CPU kernels of one ISA as a table of functions. Each ISA is compiled from the same generic bodies (cpu/generic)
-// over its own small vector vocabulary (cpu/<isa>/simd.h). Plain C types only: these files see no std containers, so
-// that no inline function compiled with AVX flags can be picked by the linker for a machine without AVX.
+// The CPU kernels of one ISA as a table of functions. Each ISA is compiled from the same generic
+// bodies (cpu/generic) over its own small vector vocabulary (cpu/<isa>/simd.h). Plain C types only:
+// these files see no std containers, so that no inline function compiled with AVX flags can be
+// picked by the linker for a machine without AVX.
 //
 // Canonical arithmetic (docs/adr/0002). All ISAs give the same bits:
 //   quantised weight: acc = 0; for each sub-block (16 or 32 wide) in ascending K:
-//       isum = exact int32 sum of q * a        (q: weight code minus its zero point, a: int8 activation)
-//       acc  = fma(float(isum), d_sub * d_act, acc)
-//       acc  = fma(-d_act * float(asum), min_sub, acc)     for types with a minimum
-//   float weight: 16 lanes, lane i sums k = i mod 16 in ascending order by fma, then the tree 8-4-2-1.
+//       isum = exact int32 sum of q * a        (q: weight code minus its zero point, a: int8
+//       activation) acc  = fma(float(isum), d_sub * d_act, acc) acc  = fma(-d_act * float(asum),
+//       min_sub, acc)     for types with a minimum
+//   float weight: 16 lanes, lane i sums k = i mod 16 in ascending order by fma, then the tree
+//   8-4-2-1.
 #include <cstddef>
 #include <cstdint>
 
@@ -16,8 +18,9 @@
 
 namespace hob {
 
-// Rows of a weight panel, i.e. outputs computed side by side in SIMD lanes: 16 f32 fill one AVX-512 register, two AVX2,
-// four NEON ones; the layout is the same for all so that a prepared weight does not depend on the ISA.
+// Rows of a weight panel, i.e. outputs computed side by side in SIMD lanes: 16 f32 fill one AVX-512
+// register, two AVX2, four NEON ones; the layout is the same for all so that a prepared weight does
+// not depend on the ISA.
 inline constexpr int kPanelRows = 16;
 // Activation block: one f32 scale per 32 int8 values, the sub-block width of most weight types.
 inline constexpr int kActBlock = 32;
@@ -37,14 +40,14 @@ struct MutableActRow {
 };
 
 struct AttnKernelArgs {
-  const float* q = nullptr;        // [n_group, d_k]: the query heads that share this KV head
-  const std::byte* k = nullptr;    // this KV head's part of the store (KvLayer layout in backend.h)
+  const float* q = nullptr;      // [n_group, d_k]: the query heads that share this KV head
+  const std::byte* k = nullptr;  // this KV head's part of the store (KvLayer layout in backend.h)
   const std::byte* v = nullptr;
   float* out = nullptr;            // [n_group, d_v]
   const int32_t* slots = nullptr;  // position -> slot
   int first = 0, n_visible = 0;
   int n_group = 0, d_k = 0, d_v = 0;
-  int block_tokens = 0;            // slots per block
+  int block_tokens = 0;  // slots per block
   int n_kv_heads = 0;
   float scale = 0.f;
 };
@@ -55,30 +58,31 @@ struct KernelTable {
   // f32 row -> 8-bit blocks. n is a multiple of 32.
   void (*quantise_row)(const float* x, int n, MutableActRow out);
 
-  // y[t * y_stride + r] = row r of W times activation t, for the 16 * n_panels rows of consecutive prepared panels.
-  // Indexed by DType (its GGUF number); null for float types.
-  using MulPanels = void (*)(const std::byte* panels, int d_in, int n_panels, const ActRow* acts, int n_acts, float* y,
-                             size_t y_stride);
+  // y[t * y_stride + r] = row r of W times activation t, for the 16 * n_panels rows of consecutive
+  // prepared panels. Indexed by DType (its GGUF number); null for float types.
+  using MulPanels = void (*)(const std::byte* panels, int d_in, int n_panels, const ActRow* acts,
+                             int n_acts, float* y, size_t y_stride);
   static constexpr int kMaxType = 40;
   MulPanels mul_panels[kMaxType];
 
-  // The same for float weights in stock row order: rows [0, n_rows) at `w`, x [n_x] rows by pointer.
-  using MulRows = void (*)(const std::byte* w, int d_in, int n_rows, const float* const* x, int n_x, float* y,
-                           size_t y_stride);
+  // The same for float weights in stock row order: rows [0, n_rows) at `w`, x [n_x] rows by
+  // pointer.
+  using MulRows = void (*)(const std::byte* w, int d_in, int n_rows, const float* const* x, int n_x,
+                           float* y, size_t y_stride);
   MulRows mul_rows_f32, mul_rows_f16, mul_rows_bf16;
 
   void (*rms_norm)(const float* x, const float* w, int n, float eps, float* y);
   void (*swiglu)(const float* gate, const float* up, int n, float* y);
-  void (*add)(const float* x, int n, float* y);                     // y += x
-  void (*axpy)(float a, const float* x, int n, float* y);           // y = fma(a, x, y)
-  void (*softmax)(float* x, int n);                                 // in place
+  void (*add)(const float* x, int n, float* y);            // y += x
+  void (*axpy)(float a, const float* x, int n, float* y);  // y = fma(a, x, y)
+  void (*softmax)(float* x, int n);                        // in place
   void (*attention_f16)(const AttnKernelArgs& args);
   void (*attention_f32)(const AttnKernelArgs& args);
-  void (*f32_to_f16)(const float* x, int n, uint16_t* y);           // round to nearest even
+  void (*f32_to_f16)(const float* x, int n, uint16_t* y);  // round to nearest even
 };
 
-// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512"). Throws Error for an unknown name or an
-// ISA that this CPU lacks.
+// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512"). Throws Error for an
+// unknown name or an ISA that this CPU lacks.
 const KernelTable& select_kernels(const char* forced_isa);
 // All tables that this CPU can run, best first (tests).
 int supported_kernels(const KernelTable* out[8]);

@@ -1,7 +1,8 @@
 #pragma once
-// KV cache memory and which sequence owns which slot. DESIGN decision 12: reserve -> slots | none, commit, truncate,
-// share. This first version gives slots from one pool in blocks of kKvBlock tokens per sequence; a paged block pool
-// with prefix sharing replaces the inside without touching the decoder.
+// KV cache memory and which sequence owns which slot. DESIGN decision 12: reserve -> slots | none,
+// commit, truncate, share. This first version gives slots from one pool in blocks of kKvBlock
+// tokens per sequence; a paged block pool with prefix sharing replaces the inside without touching
+// the decoder.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -33,15 +34,19 @@ class KvStore {
 
   SeqId create();
   void free(SeqId seq);
-  // Slots for the next n positions of `seq` (tentative until commit), or nullopt when the pool is full. The returned
-  // span and slots() stay valid until the next reserve/truncate/free of this sequence.
+  // Slots for the next n positions of `seq` (tentative until commit), or nullopt when the pool is
+  // full. The returned span and slots() stay valid until the next reserve/truncate/free of this
+  // sequence.
   std::optional<std::span<const int32_t>> reserve(SeqId seq, int n);
-  void commit(SeqId seq, int n);     // the first n reserved positions become part of the sequence; the rest is freed
-  void truncate(SeqId seq, int n);   // keep the first n positions
-  // New sequence whose first n positions equal `seq`'s (copies whole blocks lazily or eagerly; contents identical).
+  void commit(
+      SeqId seq,
+      int n);  // the first n reserved positions become part of the sequence; the rest is freed
+  void truncate(SeqId seq, int n);  // keep the first n positions
+  // New sequence whose first n positions equal `seq`'s (copies whole blocks lazily or eagerly;
+  // contents identical).
   std::optional<SeqId> share(SeqId seq, int n);
-  int length(SeqId seq) const;                          // committed positions
-  std::span<const int32_t> slots(SeqId seq) const;      // position -> slot, committed then reserved
+  int length(SeqId seq) const;                      // committed positions
+  std::span<const int32_t> slots(SeqId seq) const;  // position -> slot, committed then reserved
   int free_tokens() const;
   KvLayer layer(int i) const;
   KvType type() const;

@@ -14,18 +14,21 @@ struct StepRow {
   int32_t position = 0;
   SeqId seq = 0;
   int32_t kv_write_slot = 0;
-  std::span<const int32_t> kv_read;  // position-ordered slots of the sequence; [0, position] are visible
+  std::span<const int32_t>
+      kv_read;  // position-ordered slots of the sequence; [0, position] are visible
   bool want_logits = false;
   int32_t adapter = -1;  // LoRA adapter, none yet
 };
 
-// Everything the decoder needs to know about a step. May hold many sequences and both prefill and decode rows.
+// Everything the decoder needs to know about a step. May hold many sequences and both prefill and
+// decode rows.
 struct StepBatch {
   std::vector<StepRow> rows;
   int n_logits() const;
 };
 
-// A forced routing, for benches with recorded traces: ids [n_rows, k] for a layer. Overrides the router's choice.
+// A forced routing, for benches with recorded traces: ids [n_rows, k] for a layer. Overrides the
+// router's choice.
 class RouteOverride {
  public:
   virtual ~RouteOverride() = default;

@@ -1,6 +1,6 @@
 #pragma once
-// The one decoder of all families. `forward` reads like the paper: embed, then per layer norm, attention, residual,
-// norm, FFN or experts, residual; final norm; head. Ref: docs/walkthrough.md.
+// The one decoder of all families. `forward` reads like the paper: embed, then per layer norm,
+// attention, residual, norm, FFN or experts, residual; final norm; head. Ref: docs/walkthrough.md.
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,13 +20,15 @@ using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 // What bind() found, before anything is loaded: enough for `plan` and `show`.
 struct ModelLayout {
   ModelSpec spec;
-  uint64_t dense_bytes = 0;        // all non-expert weights in kernel layout
-  uint64_t dense_read_bytes = 0;   // of these, read for every decoded token (all but unused embedding rows)
-  ExpertGeometry experts;          // empty layers for a dense model
+  uint64_t dense_bytes = 0;  // all non-expert weights in kernel layout
+  uint64_t dense_read_bytes =
+      0;                   // of these, read for every decoded token (all but unused embedding rows)
+  ExpertGeometry experts;  // empty layers for a dense model
   KvGeometry kv(KvType type) const;
 };
 
-// Metadata -> spec, tensor table checked: a missing, unused or misshapen tensor is an Error that names it.
+// Metadata -> spec, tensor table checked: a missing, unused or misshapen tensor is an Error that
+// names it.
 ModelLayout bind_layout(const GgufFile& file, const Backend& backend);
 
 struct StageTimes {  // nanoseconds since reset, engine thread
@@ -36,9 +38,11 @@ struct StageTimes {  // nanoseconds since reset, engine thread
 // Engine thread only. Owns the dense weights; borrows backend and experts.
 class Decoder {
  public:
-  // Reads the dense weights (O_DIRECT or pread + fadvise: never left in the page cache) into anonymous memory.
-  static std::unique_ptr<Decoder> load(const GgufFile& file, const ModelLayout& layout, Backend& backend,
-                                       int max_rows, int n_ctx, const Progress& progress);
+  // Reads the dense weights (O_DIRECT or pread + fadvise: never left in the page cache) into
+  // anonymous memory.
+  static std::unique_ptr<Decoder> load(const GgufFile& file, const ModelLayout& layout,
+                                       Backend& backend, int max_rows, int n_ctx,
+                                       const Progress& progress);
   ~Decoder();
 
   const ModelSpec& spec() const;
@@ -46,11 +50,15 @@ class Decoder {
   void set_experts(ExpertCache* cache);
   void set_route_override(RouteOverride* route);  // null = the model's own router
 
-  // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with want_logits, in
-  // row order. At most max_rows rows. Does not throw when an expert could not be read: failed_rows() then says
-  // which rows are unusable and why; all other rows are complete and valid.
+  // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
+  // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be
+  // read: failed_rows() then says which rows are unusable and why; all other rows are complete and
+  // valid.
   void forward(const StepBatch& batch, const KvStore& kv, Mat logits);
-  struct RowFailure { int row; std::exception_ptr error; };
+  struct RowFailure {
+    int row;
+    std::exception_ptr error;
+  };
   const std::vector<RowFailure>& failed_rows() const;
 
   const StageTimes& times() const;

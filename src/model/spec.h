@@ -1,5 +1,6 @@
 #pragma once
-// A model family as data. docs/howto: a new family = one file in families/ + one row in families/table.cc.
+// A model family as data. docs/howto: a new family = one file in families/ + one row in
+// families/table.cc.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,8 +18,8 @@ struct RopeSpec {
   int d_rot = 0;
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1.f;
-  int original_ctx = 0;       // YaRN
-  float attn_factor = 1.f;    // YaRN
+  int original_ctx = 0;     // YaRN
+  float attn_factor = 1.f;  // YaRN
   float beta_fast = 32.f, beta_slow = 1.f;
 };
 
@@ -35,7 +36,7 @@ struct MoeSpec {
   int top_k = 0;
   int d_expert = 0;
   bool renormalise = false;
-  int d_shared = 0;   // 0 = no shared expert
+  int d_shared = 0;  // 0 = no shared expert
   bool shared_gated = false;
 };
 

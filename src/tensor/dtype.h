@@ -8,9 +8,22 @@ namespace hob {
 
 // Element types, numbered as in GGUF files (`ggml_type`). Ref: research notes, serving §3.2.
 enum class DType : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8,
-  kQ2_K = 10, kQ3_K = 11, kQ4_K = 12, kQ5_K = 13, kQ6_K = 14,
-  kIQ4_NL = 20, kIQ4_XS = 23, kBF16 = 30, kMXFP4 = 39,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kBF16 = 30,
+  kMXFP4 = 39,
 };
 
 struct DTypeInfo {
@@ -27,7 +40,8 @@ std::span<const DTypeInfo> dtype_table();
 const DTypeInfo* find_dtype(uint32_t gguf_id);
 const DTypeInfo* find_dtype(std::string_view name);
 const DTypeInfo& dtype_info(DType type);
-// Name of any ggml type id, supported or not ("IQ2_XXS"), for error messages; "type 77" when unknown.
+// Name of any ggml type id, supported or not ("IQ2_XXS"), for error messages; "type 77" when
+// unknown.
 std::string_view gguf_type_name(uint32_t gguf_id);
 
 // Bytes of one row of `n` elements; n must be a multiple of the block (checked).

@@ -6,7 +6,8 @@
 
 namespace hob {
 
-// Dimensions in row-major (PyTorch) order: the last one is contiguous. GGUF's reversed order stops in format/.
+// Dimensions in row-major (PyTorch) order: the last one is contiguous. GGUF's reversed order stops
+// in format/.
 struct Shape {
   int n_dims = 0;
   std::array<int64_t, 4> dim{};

@@ -13,7 +13,7 @@ import unittest
 HOB = os.path.abspath(sys.argv[1])
 DATA = pathlib.Path(os.path.abspath(sys.argv[2]))
 MOE = DATA / "model" / "mixtral-Q4_K_M.gguf"
-TIMEOUT_S = 240  # sanitizer builds on a busy machine are slow; a hang is a failure
+TIMEOUT_S = 120  # sanitizer builds on a busy machine are slow; a hang is a failure
 
 
 def hob(*args, stdin=b"", env=None, timeout=TIMEOUT_S):

@@ -7,7 +7,7 @@ import time
 
 from hob import *
 
-LONG = ["--raw", "--temp", "0", "--ctx", "200000"]  # greedy on random weights: loops, practically endless
+LONG = ["--raw", "--ctx", "200000", "--ignore-eos"]  # until something stops it
 
 
 class Pipes(HobTest):
@@ -45,7 +45,7 @@ class Pipes(HobTest):
             hob("run", MOE, "--raw", "-n", 60, "-p", "hello", "--temp", 3, "--seed", seed).stdout.decode()
 
     def test_reader_that_leaves(self):
-        process = subprocess.Popen([HOB, "run", MOE, "-p", "hello", *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen([HOB, "run", MOE, "-p", "hello", "--quiet", *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertTrue(process.stdout.read(1))
         process.stdout.close()
         error = process.stderr.read()
@@ -64,13 +64,12 @@ class Pipes(HobTest):
 
 class CtrlC(HobTest):
     def test_stops_the_answer(self):
-        process = subprocess.Popen([HOB, "run", MOE, "-p", "hello", *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen([HOB, "run", MOE, "-p", "hello", "--quiet", *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.assertTrue(process.stdout.read(1))
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=TIMEOUT_S)
         self.assertEqual(process.returncode, 1)
         self.assertIn(b"interrupted", error)
-        self.assertIn(b"tok/s", error)  # what was done is still reported
 
 
 class Terminal:

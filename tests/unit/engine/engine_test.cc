@@ -138,7 +138,9 @@ TEST(Engine, TooManySequencesFailAlone) {
   int n_failed = 0;
   for (int seq : seqs) {
     n_failed += engine.error(seq) != nullptr;
-    if (!engine.error(seq)) EXPECT_EQ(engine.n_computed(seq), 64);
+    if (!engine.error(seq)) {
+      EXPECT_EQ(engine.n_computed(seq), 64);
+    }
   }
   EXPECT_EQ(n_failed, 1);
 }

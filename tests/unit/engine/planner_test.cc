@@ -158,7 +158,7 @@ TEST(Planner, PropertyPlansStayInsideTheBudget) {
 }
 
 TEST(Planner, BaseProcessGrowsWithVocabularyAndThreads) {
-  EXPECT_GT(base_process_bytes(100000, 2), base_process_bytes(0, 2) + 10 * kMiB);
+  EXPECT_GT(base_process_bytes(100000, 2), base_process_bytes(0, 2) + 8 * kMiB);
   EXPECT_GT(base_process_bytes(0, 64), base_process_bytes(0, 1));
 }
 

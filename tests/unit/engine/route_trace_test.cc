@@ -39,7 +39,7 @@ class RouteTraceTest : public testing::Test {
     for (int t = 0; t < n_prompt + n_decode; t++)
       for (int l = 0; l < 2; l++)
         for (int s = 0; s < 2; s++)
-          text += fmt::format("0,{},{},{},{},{},{},0,0\n", t >= n_prompt, t, l, s,
+          text += fmt::format("0,{},{},{},{},{},{},0,0\n", t >= n_prompt ? 1 : 0, t, l, s,
                               (t + l + 4 * s) % 8, s ? .25 : .75);
     return text;
   }

@@ -1,5 +1,6 @@
-// Every kernel of every ISA that this machine has: the same bits as every other ISA and for any number of rows, and
-// close to a double-precision product of the dequantised numbers (an independent path).
+// Every kernel of every ISA that this machine has: the same bits as every other ISA and for any
+// number of rows, and close to a double-precision product of the dequantised numbers (an
+// independent path).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -36,12 +37,21 @@ std::vector<float> random_floats(size_t n, uint32_t seed, float scale = 1.f) {
 // Where a block's f16 scales (and minima) lie, so that random bytes do not make infinities.
 std::vector<int> half_offsets(DType type) {
   switch (type) {
-    case DType::kQ4_1: case DType::kQ5_1: case DType::kQ4_K: case DType::kQ5_K: return {0, 2};
-    case DType::kQ2_K: return {80, 82};
-    case DType::kQ3_K: return {108};
-    case DType::kQ6_K: return {208};
-    case DType::kMXFP4: return {};
-    default: return {0};
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      return {0, 2};
+    case DType::kQ2_K:
+      return {80, 82};
+    case DType::kQ3_K:
+      return {108};
+    case DType::kQ6_K:
+      return {208};
+    case DType::kMXFP4:
+      return {};
+    default:
+      return {0};
   }
 }
 
@@ -76,7 +86,8 @@ Acts quantise(const KernelTable& kernels, const std::vector<float>& x, int n, in
   a.dsum.resize(count * c / 32);
   a.sum16.resize(count * c / 16);
   for (size_t t = 0; t < count; t++) {
-    const MutableActRow row{&a.q[t * c], &a.d[t * c / 32], &a.dsum[t * c / 32], &a.sum16[t * c / 16]};
+    const MutableActRow row{&a.q[t * c], &a.d[t * c / 32], &a.dsum[t * c / 32],
+                            &a.sum16[t * c / 16]};
     kernels.quantise_row(&x[t * c], cols, row);
     a.rows.push_back({row.q, row.d, row.dsum, row.sum16});
   }
@@ -90,7 +101,8 @@ TEST_P(QuantTypes, layout_is_a_lossless_permutation) {
   for (int rows : {1, 15, 16, 17, 40}) {
     const int cols = 512;
     const auto stock = random_weight(type, rows, cols, 7);
-    std::vector<std::byte> prepared(prepared_bytes(type, rows, cols), std::byte{0x55}), back(stock.size());
+    std::vector<std::byte> prepared(prepared_bytes(type, rows, cols), std::byte{0x55}),
+        back(stock.size());
     prepare_weight(type, rows, cols, stock.data(), prepared.data());
     unprepare_weight(type, rows, cols, prepared.data(), back.data());
     EXPECT_EQ(stock, back) << rows;
@@ -101,7 +113,8 @@ TEST_P(QuantTypes, layout_is_a_lossless_permutation) {
 TEST_P(QuantTypes, same_bits_for_every_isa_and_row_count_and_close_to_double) {
   const DType type = GetParam();
   const int block = dtype_info(type).block;
-  for (int cols : {block, 2 * block, 3 * block, 256 + (block == 32 ? 96 : 256), 1408 / block * block}) {
+  for (int cols :
+       {block, 2 * block, 3 * block, 256 + (block == 32 ? 96 : 256), 1408 / block * block}) {
     const int rows = 48, n = 133;
     const auto stock = random_weight(type, rows, cols, static_cast<uint32_t>(cols));
     std::vector<std::byte> prepared(prepared_bytes(type, rows, cols));
@@ -109,7 +122,8 @@ TEST_P(QuantTypes, same_bits_for_every_isa_and_row_count_and_close_to_double) {
     const auto x = random_floats(static_cast<size_t>(n) * static_cast<size_t>(cols), 3);
     std::vector<float> w(static_cast<size_t>(rows) * static_cast<size_t>(cols));
     for (int r = 0; r < rows; r++)
-      dequantise_row(type, stock.data() + row_bytes(type, cols) * static_cast<size_t>(r), cols, &w[static_cast<size_t>(r * cols)]);
+      dequantise_row(type, stock.data() + row_bytes(type, cols) * static_cast<size_t>(r), cols,
+                     &w[static_cast<size_t>(r * cols)]);
 
     std::vector<float> first;
     for (const KernelTable* kernels : tables()) {
@@ -117,34 +131,41 @@ TEST_P(QuantTypes, same_bits_for_every_isa_and_row_count_and_close_to_double) {
       const auto multiply = kernels->mul_panels[static_cast<size_t>(type)];
       ASSERT_NE(multiply, nullptr);
       std::vector<float> y(static_cast<size_t>(n * rows));
-      multiply(prepared.data(), cols, rows / 16, acts.rows.data(), n, y.data(), static_cast<size_t>(rows));
-      for (int count : {1, 2, 3, 4, 5, 7, 8, 9, 17}) {  // the GEMV forms and every remainder of the tiles
+      multiply(prepared.data(), cols, rows / 16, acts.rows.data(), n, y.data(),
+               static_cast<size_t>(rows));
+      for (int count :
+           {1, 2, 3, 4, 5, 7, 8, 9, 17}) {  // the GEMV forms and every remainder of the tiles
         std::vector<float> part(static_cast<size_t>(count * rows), -1.f);
-        multiply(prepared.data(), cols, rows / 16, acts.rows.data() + 20, count, part.data(), static_cast<size_t>(rows));
+        multiply(prepared.data(), cols, rows / 16, acts.rows.data() + 20, count, part.data(),
+                 static_cast<size_t>(rows));
         ASSERT_EQ(std::memcmp(part.data(), &y[static_cast<size_t>(20 * rows)], part.size() * 4), 0)
             << kernels->isa << " cols " << cols << " rows " << count;
       }
       if (first.empty()) first = y;
-      ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << kernels->isa << " cols " << cols;
+      ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0)
+          << kernels->isa << " cols " << cols;
       for (int t = 0; t < n; t += 11)
         for (int r = 0; r < rows; r++) {
           double exact = 0, magnitude = 0;
           for (int k = 0; k < cols; k++) {
-            const double a = static_cast<double>(acts.rows[static_cast<size_t>(t)].q[k]) * static_cast<double>(acts.rows[static_cast<size_t>(t)].d[k / 32]);
+            const double a = static_cast<double>(acts.rows[static_cast<size_t>(t)].q[k]) *
+                             static_cast<double>(acts.rows[static_cast<size_t>(t)].d[k / 32]);
             const double product = static_cast<double>(w[static_cast<size_t>(r * cols + k)]) * a;
             exact += product;
             magnitude += std::fabs(product);
           }
-          ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], exact, 2e-6 * magnitude + 1e-30) << kernels->isa << " cols " << cols;
+          ASSERT_NEAR(y[static_cast<size_t>(t * rows + r)], exact, 2e-6 * magnitude + 1e-30)
+              << kernels->isa << " cols " << cols;
         }
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, QuantTypes,
-                         testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                                         DType::kQ2_K, DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K,
-                                         DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4),
+                         testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
+                                         DType::kQ8_0, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K,
+                                         DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
+                                         DType::kMXFP4),
                          [](const auto& p) { return std::string(dtype_info(p.param).name); });
 
 TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
@@ -153,8 +174,10 @@ TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
   for (DType type : {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL})
     for (int fill : {0x00, 0x7f, 0x80, 0x81, 0xff}) {
       auto stock = random_weight(type, rows, cols, 1);
-      for (size_t at = 0; at < stock.size(); at += static_cast<size_t>(dtype_info(type).block_bytes))
-        for (int i = type == DType::kQ6_K ? 0 : 4; i < (type == DType::kQ6_K ? 192 : dtype_info(type).block_bytes); i++)
+      for (size_t at = 0; at < stock.size();
+           at += static_cast<size_t>(dtype_info(type).block_bytes))
+        for (int i = type == DType::kQ6_K ? 0 : 4;
+             i < (type == DType::kQ6_K ? 192 : dtype_info(type).block_bytes); i++)
           stock[at + static_cast<size_t>(i)] = static_cast<std::byte>(fill);
       std::vector<std::byte> prepared(prepared_bytes(type, rows, cols));
       prepare_weight(type, rows, cols, stock.data(), prepared.data());
@@ -164,7 +187,8 @@ TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
       for (const KernelTable* kernels : tables()) {
         const Acts acts = quantise(*kernels, x, 1, cols);
         std::vector<float> y(rows);
-        kernels->mul_panels[static_cast<size_t>(type)](prepared.data(), cols, 1, acts.rows.data(), 1, y.data(), rows);
+        kernels->mul_panels[static_cast<size_t>(type)](prepared.data(), cols, 1, acts.rows.data(),
+                                                       1, y.data(), rows);
         if (first.empty()) first = y;
         EXPECT_EQ(first, y) << kernels->isa << " " << fill;
       }
@@ -183,18 +207,22 @@ TEST(Kernels, float_rows_same_bits_for_every_isa_and_row_count) {
     }
     std::vector<const float*> rows_of_x;
     for (int t = 0; t < n; t++) rows_of_x.push_back(&x[static_cast<size_t>(t * cols)]);
-    const auto check = [&](KernelTable::MulRows KernelTable::* member, const void* w, auto value) {
+    const auto check = [&](KernelTable::MulRows KernelTable::*member, const void* w, auto value) {
       std::vector<float> first;
       for (const KernelTable* kernels : tables()) {
         std::vector<float> y(static_cast<size_t>(n * rows)), one(static_cast<size_t>(rows));
-        (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data(), n, y.data(), static_cast<size_t>(rows));
+        (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data(), n,
+                           y.data(), static_cast<size_t>(rows));
         for (int t = 0; t < n; t++) {
-          (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data() + t, 1, one.data(), static_cast<size_t>(rows));
-          ASSERT_EQ(std::memcmp(one.data(), &y[static_cast<size_t>(t * rows)], one.size() * 4), 0) << kernels->isa << cols;
+          (kernels->*member)(static_cast<const std::byte*>(w), cols, rows, rows_of_x.data() + t, 1,
+                             one.data(), static_cast<size_t>(rows));
+          ASSERT_EQ(std::memcmp(one.data(), &y[static_cast<size_t>(t * rows)], one.size() * 4), 0)
+              << kernels->isa << cols;
           for (int r = 0; r < rows; r++) {
             double exact = 0, magnitude = 0;
             for (int k = 0; k < cols; k++) {
-              const double p = static_cast<double>(value(r * cols + k)) * static_cast<double>(x[static_cast<size_t>(t * cols + k)]);
+              const double p = static_cast<double>(value(r * cols + k)) *
+                               static_cast<double>(x[static_cast<size_t>(t * cols + k)]);
               exact += p;
               magnitude += std::fabs(p);
             }
@@ -205,9 +233,12 @@ TEST(Kernels, float_rows_same_bits_for_every_isa_and_row_count) {
         ASSERT_EQ(std::memcmp(first.data(), y.data(), y.size() * 4), 0) << kernels->isa << cols;
       }
     };
-    check(&KernelTable::mul_rows_f32, w32.data(), [&](int i) { return w32[static_cast<size_t>(i)]; });
-    check(&KernelTable::mul_rows_f16, w16.data(), [&](int i) { return f16_to_f32(w16[static_cast<size_t>(i)]); });
-    check(&KernelTable::mul_rows_bf16, wb16.data(), [&](int i) { return bf16_to_f32(wb16[static_cast<size_t>(i)]); });
+    check(&KernelTable::mul_rows_f32, w32.data(),
+          [&](int i) { return w32[static_cast<size_t>(i)]; });
+    check(&KernelTable::mul_rows_f16, w16.data(),
+          [&](int i) { return f16_to_f32(w16[static_cast<size_t>(i)]); });
+    check(&KernelTable::mul_rows_bf16, wb16.data(),
+          [&](int i) { return bf16_to_f32(wb16[static_cast<size_t>(i)]); });
   }
 }
 
@@ -217,7 +248,8 @@ TEST(Kernels, quantised_activations_round_to_nearest_even_within_half_a_step) {
   for (const KernelTable* kernels : tables()) {
     const Acts a = quantise(*kernels, x, 1, 4096);
     for (size_t i = 0; i < x.size(); i++)
-      ASSERT_LE(std::fabs(static_cast<float>(a.q[i]) * a.d[i / 32] - x[i]), 0.5001f * a.d[i / 32]) << kernels->isa;
+      ASSERT_LE(std::fabs(static_cast<float>(a.q[i]) * a.d[i / 32] - x[i]), 0.5001f * a.d[i / 32])
+          << kernels->isa;
     for (size_t s = 0; s < a.sum16.size(); s++) {
       int32_t sum = 0;
       for (size_t j = 0; j < 16; j++) sum += a.q[16 * s + j];
@@ -237,7 +269,8 @@ TEST(Kernels, exp_is_within_3e7_over_the_whole_range) {
       float pair[2] = {v, 0.f};  // softmax of (v, 0): e^v / (1 + e^v)
       kernels->softmax(pair, 2);
       all.push_back(pair[0]);
-      const double exact = std::exp(static_cast<double>(v)) / (1 + std::exp(static_cast<double>(v)));
+      const double exact =
+          std::exp(static_cast<double>(v)) / (1 + std::exp(static_cast<double>(v)));
       ASSERT_NEAR(pair[0], exact, 3e-7 * exact) << kernels->isa << v;
     }
     if (first.empty()) first = all;
@@ -247,7 +280,8 @@ TEST(Kernels, exp_is_within_3e7_over_the_whole_range) {
 
 TEST(Kernels, norm_swiglu_axpy_half_agree_with_plain_formulas) {
   for (int n : {1, 15, 16, 31, 64, 100, 2048}) {
-    const auto x = random_floats(static_cast<size_t>(n), 1, 3.f), w = random_floats(static_cast<size_t>(n), 2);
+    const auto x = random_floats(static_cast<size_t>(n), 1, 3.f),
+               w = random_floats(static_cast<size_t>(n), 2);
     double ss = 0;
     for (float v : x) ss += static_cast<double>(v) * static_cast<double>(v);
     std::vector<float> norm0, act0, axpy0;
@@ -284,11 +318,14 @@ TEST(Kernels, half_conversion_matches_every_bit_pattern) {
         float y;
         kernels->mul_rows_f16(reinterpret_cast<const std::byte*>(&w[i]), 1, 1, &x, 1, &y, 1);
         const float expected = f16_to_f32(w[i]);
-        if (std::isnan(expected)) ASSERT_TRUE(std::isnan(y));
-        else ASSERT_EQ(y, expected) << kernels->isa << " " << w[i];
+        if (std::isnan(expected))
+          ASSERT_TRUE(std::isnan(y));
+        else
+          ASSERT_EQ(y, expected) << kernels->isa << " " << w[i];
       }
     }
-    for (float f : {65504.f, 65519.f, 65520.f, 1e9f, -1e9f, 6e-8f, 2.9e-8f, 3.1e-8f, 6.1e-5f, 0.f, -0.f, 1.0009766f}) {
+    for (float f : {65504.f, 65519.f, 65520.f, 1e9f, -1e9f, 6e-8f, 2.9e-8f, 3.1e-8f, 6.1e-5f, 0.f,
+                    -0.f, 1.0009766f}) {
       uint16_t y;
       kernels->f32_to_f16(&f, 1, &y);
       EXPECT_EQ(y, f32_to_f16(f)) << kernels->isa << " " << f;
@@ -339,14 +376,16 @@ TEST_P(Attention, matches_double_and_all_isas_agree) {
       for (int j = c.first; j < c.n_visible; j++) {
         double s = 0;
         for (int i = 0; i < c.d_k; i++)
-          s += static_cast<double>(q[static_cast<size_t>(g * c.d_k + i)]) * static_cast<double>(k[element(slots[static_cast<size_t>(j)], c.d_k, i)]);
+          s += static_cast<double>(q[static_cast<size_t>(g * c.d_k + i)]) *
+               static_cast<double>(k[element(slots[static_cast<size_t>(j)], c.d_k, i)]);
         p.push_back(std::exp(s * 0.2));
         total += p.back();
       }
       for (int i = 0; i < c.d_v; i++) {
         double o = 0;
         for (int j = c.first; j < c.n_visible; j++)
-          o += p[static_cast<size_t>(j - c.first)] / total * static_cast<double>(v[element(slots[static_cast<size_t>(j)], c.d_v, i)]);
+          o += p[static_cast<size_t>(j - c.first)] / total *
+               static_cast<double>(v[element(slots[static_cast<size_t>(j)], c.d_v, i)]);
         ASSERT_NEAR(out[static_cast<size_t>(g * c.d_v + i)], o, 2e-5) << kernels->isa;
       }
     }
@@ -356,9 +395,10 @@ TEST_P(Attention, matches_double_and_all_isas_agree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
-                         testing::Values(AttnCase{1, 16, 16, 0, 1}, AttnCase{3, 64, 64, 0, 63}, AttnCase{8, 64, 32, 0, 64},
-                                         AttnCase{7, 128, 128, 0, 65}, AttnCase{4, 24, 40, 0, 200},
-                                         AttnCase{15, 16, 16, 70, 131}, AttnCase{2, 128, 128, 64, 300}));
+                         testing::Values(AttnCase{1, 16, 16, 0, 1}, AttnCase{3, 64, 64, 0, 63},
+                                         AttnCase{8, 64, 32, 0, 64}, AttnCase{7, 128, 128, 0, 65},
+                                         AttnCase{4, 24, 40, 0, 200}, AttnCase{15, 16, 16, 70, 131},
+                                         AttnCase{2, 128, 128, 64, 300}));
 
 TEST(Kernels, unknown_forced_isa_is_an_error_that_lists_the_known_ones) {
   try {

@@ -1,4 +1,5 @@
-// The checks of every model file, on the CPU backend in every ISA of this machine and with one and two threads.
+// The checks of every model file, on the CPU backend in every ISA of this machine and with one and
+// two threads.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -61,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(Files, CpuBackendMoe,
                          case_name);
 
 TEST(CpuBackend, PrepareWorksInPieces) {
-  expect_prepare_works_in_pieces([] { return make_cpu_backend({.n_threads = 1, .force_isa = ""}); });
+  expect_prepare_works_in_pieces(
+      [] { return make_cpu_backend({.n_threads = 1, .force_isa = ""}); });
 }
 
 }  // namespace

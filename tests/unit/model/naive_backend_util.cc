@@ -205,6 +205,7 @@ class NaiveBackend : public Backend {
   }
 
   size_t scratch_bytes(int, int) const override { return 0; }
+  size_t expert_scratch_bytes(int, int, DType) const override { return 0; }
 
  private:
   static void attend(const KvLayer& l, const float* q, int kv_head, float scale, const AttnRow& row,

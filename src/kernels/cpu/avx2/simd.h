@@ -1,25 +1,39 @@
-// The vector vocabulary of AVX2 + FMA + F16C: 16 lanes are two registers. Included inside an anonymous namespace.
+// The vector vocabulary of AVX2 + FMA + F16C: 16 lanes are two registers. Included inside an
+// anonymous namespace.
 
 // Loops over accumulators are unrolled whole, so that the arrays live in registers.
 #define HOB_UNROLL _Pragma("GCC unroll 32")
 
-struct V16 { __m256 a, b; };
-struct I16 { __m256i a, b; };
-struct B16 { __m128i v; };      // one byte per row
-struct B64 { __m256i a, b; };  // 16 rows x 4 consecutive codes
+struct V16 {
+  __m256 a, b;
+};
+struct I16 {
+  __m256i a, b;
+};
+struct B16 {
+  __m128i v;
+};  // one byte per row
+struct B64 {
+  __m256i a, b;
+};  // 16 rows x 4 consecutive codes
 
 // 2 acts x (2 integer + 2 float) accumulators + line (2) + temporaries fill the 16 registers.
 constexpr int kTileActs = 2;
 constexpr int kMaxGemvActs = 2;
 
 inline V16 vload(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-inline void vstore(float* p, V16 x) { _mm256_storeu_ps(p, x.a); _mm256_storeu_ps(p + 8, x.b); }
+inline void vstore(float* p, V16 x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
 inline V16 vset1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 inline V16 vadd(V16 x, V16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 inline V16 vsub(V16 x, V16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline V16 vmul(V16 x, V16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline V16 vdiv(V16 x, V16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-inline V16 vfma(V16 x, V16 y, V16 z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline V16 vfma(V16 x, V16 y, V16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
 inline V16 vmax(V16 x, V16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline V16 vmin(V16 x, V16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline V16 vabs(V16 x) {
@@ -33,9 +47,12 @@ inline I16 ifrom_f32(V16 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi3
 inline __m256 power2(__m256i n) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
-inline V16 vscale2(V16 x, I16 n) { return {_mm256_mul_ps(x.a, power2(n.a)), _mm256_mul_ps(x.b, power2(n.b))}; }
+inline V16 vscale2(V16 x, I16 n) {
+  return {_mm256_mul_ps(x.a, power2(n.a)), _mm256_mul_ps(x.b, power2(n.b))};
+}
 inline void istore_i8(int8_t* p, I16 x) {
-  const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);  // 16 x i16 in order
+  const __m256i w =
+      _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);  // 16 x i16 in order
   const __m128i r = _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), r);
 }
@@ -48,7 +65,9 @@ inline void vstore_f16(void* p, V16 x) {
   _mm_storeu_si128(h, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-inline __m256 bf16_half(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+inline __m256 bf16_half(__m128i h) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
 inline V16 vload_bf16(const void* p) {
   const __m128i* h = static_cast<const __m128i*>(p);
   return {bf16_half(_mm_loadu_si128(h)), bf16_half(_mm_loadu_si128(h + 1))};
@@ -79,7 +98,8 @@ inline B16 sbits(B16 a) {
 }
 template <int kShift>
 inline B16 sleft(B16 a) {
-  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift), _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
+  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift),
+                        _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
 }
 inline B16 ssub(B16 a, int x) { return {_mm_sub_epi8(a.v, _mm_set1_epi8(static_cast<char>(x)))}; }
 template <bool kHigh>
@@ -92,13 +112,16 @@ inline B16 sload_half(const void* p) {
   return {_mm_packus_epi16(a, b)};
 }
 inline V16 vzero_below(V16 x, V16 limit, V16 y) {
-  return {_mm256_and_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_GE_OQ), y.a), _mm256_and_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_GE_OQ), y.b)};
+  return {_mm256_and_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_GE_OQ), y.a),
+          _mm256_and_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_GE_OQ), y.b)};
 }
 inline V16 vfrom_u8(B16 x) {
-  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x.v)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(x.v, 8)))};
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x.v)),
+          _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(x.v, 8)))};
 }
 inline V16 vfrom_i8(B16 x) {
-  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x.v)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x.v, 8)))};
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x.v)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x.v, 8)))};
 }
 
 inline B64 bload(const void* p) {
@@ -126,16 +149,18 @@ inline B64 bbits_left(B64 x) {
   return {_mm256_slli_epi16(m.a, kShift), _mm256_slli_epi16(m.b, kShift)};
 }
 inline B64 btable(B64 index, const int8_t table[16]) {
-  const __m256i t = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  const __m256i t =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
   return {_mm256_shuffle_epi8(t, index.a), _mm256_shuffle_epi8(t, index.b)};
 }
 template <int kFirst>
 inline __m256i spread_half(__m256i words, int value) {
-  const __m256i row_byte =
-      _mm256_add_epi32(_mm256_set1_epi32((kFirst / 8) * 0x01010101),
-                       _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)));
+  const __m256i row_byte = _mm256_add_epi32(
+      _mm256_set1_epi32((kFirst / 8) * 0x01010101),
+      _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)));
   const __m256i bit = _mm256_set1_epi32(static_cast<int>(0x08040201u << kFirst % 8));
-  const __m256i hit = _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(words, row_byte), bit), bit);
+  const __m256i hit =
+      _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(words, row_byte), bit), bit);
   return _mm256_and_si256(hit, _mm256_set1_epi8(static_cast<char>(value)));
 }
 template <int kFirst>
@@ -143,7 +168,8 @@ inline B64 bspread(B64 words, int value) {
   return {spread_half<kFirst>(words.a, value), spread_half<kFirst>(words.b, value)};
 }
 
-// maddubs adds two products in 16 bits with saturation: codes <= 127 give at most 2 * 127 * 127 = 32258. Exact.
+// maddubs adds two products in 16 bits with saturation: codes <= 127 give at most 2 * 127 * 127 =
+// 32258. Exact.
 inline __m256i dot4(__m256i acc, __m256i w, __m256i a) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
 }
@@ -151,7 +177,8 @@ inline I16 dot_unsigned(I16 acc, B64 w, int32_t a4) {
   const __m256i a = _mm256_set1_epi32(a4);
   return {dot4(acc.a, w.a, a), dot4(acc.b, w.b, a)};
 }
-// Signed codes: |w| as the unsigned factor, the sign moved to the activation: 2 * 128 * 127 = 32512. Exact.
+// Signed codes: |w| as the unsigned factor, the sign moved to the activation: 2 * 128 * 127 =
+// 32512. Exact.
 inline B64 signed_line(B64 w) { return w; }
 inline I16 signed_start(int32_t) { return iset1(0); }
 inline I16 dot_signed(I16 acc, B64 w, int32_t a4) {

@@ -1,11 +1,14 @@
-// The vector vocabulary of AVX-512 (F, BW, DQ, VL, VNNI). Included inside an anonymous namespace by tu.cc.
+// The vector vocabulary of AVX-512 (F, BW, DQ, VL, VNNI). Included inside an anonymous namespace by
+// tu.cc.
 
 // Loops over accumulators are unrolled whole, so that the arrays live in registers.
 #define HOB_UNROLL _Pragma("GCC unroll 32")
 
 using V16 = __m512;
 using I16 = __m512i;
-struct B16 { __m128i v; };  // one byte per row
+struct B16 {
+  __m128i v;
+};                    // one byte per row
 using B64 = __m512i;  // 16 rows x 4 consecutive codes
 
 // 8 integer + 8 float accumulators + line + scale + minimum = 19 of 32 registers.
@@ -28,18 +31,22 @@ inline I16 iadd(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
 inline V16 vfrom_i32(I16 a) { return _mm512_cvtepi32_ps(a); }
 inline I16 ifrom_f32(V16 a) { return _mm512_cvtps_epi32(a); }
 inline V16 vscale2(V16 x, I16 n) {
-  return _mm512_mul_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)));
+  return _mm512_mul_ps(
+      x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)));
 }
 inline void istore_i8(int8_t* p, I16 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
 }
-inline V16 vload_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline V16 vload_f16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
 inline void vstore_f16(void* p, V16 a) {
-  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(static_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 inline V16 vload_bf16(const void* p) {
-  return _mm512_castsi512_ps(
-      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))), 16));
 }
 inline __m256 low8(V16 a) { return _mm512_castps512_ps256(a); }
 inline __m256 high8(V16 a) { return _mm512_extractf32x8_ps(a, 1); }
@@ -69,7 +76,8 @@ inline B16 sbits(B16 a) {
 }
 template <int kShift>
 inline B16 sleft(B16 a) {
-  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift), _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
+  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift),
+                        _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
 }
 inline B16 ssub(B16 a, int x) { return {_mm_sub_epi8(a.v, _mm_set1_epi8(static_cast<char>(x)))}; }
 template <bool kHigh>
@@ -89,7 +97,9 @@ inline V16 vfrom_i8(B16 a) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(a.v)
 
 inline B64 bload(const void* p) { return _mm512_loadu_si512(p); }
 inline void bstore(void* p, B64 a) { _mm512_storeu_si512(p, a); }
-inline B64 band(B64 a, int m) { return _mm512_and_si512(a, _mm512_set1_epi8(static_cast<char>(m))); }
+inline B64 band(B64 a, int m) {
+  return _mm512_and_si512(a, _mm512_set1_epi8(static_cast<char>(m)));
+}
 inline B64 bor(B64 a, B64 b) { return _mm512_or_si512(a, b); }
 template <int kShift, int kMask>
 inline B64 bbits(B64 a) {
@@ -101,11 +111,13 @@ inline B64 bbits_left(B64 a) {
   return _mm512_slli_epi16(band(a, kMask), kShift);
 }
 inline B64 btable(B64 index, const int8_t table[16]) {
-  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), index);
+  return _mm512_shuffle_epi8(
+      _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), index);
 }
 template <int kFirst>
 inline B64 bspread(B64 words, int value) {
-  // Every byte of a row sees the byte that holds its bit (kFirst is a multiple of 4: bits kFirst..kFirst+3 share one).
+  // Every byte of a row sees the byte that holds its bit (kFirst is a multiple of 4: bits
+  // kFirst..kFirst+3 share one).
   const __m512i row_byte = _mm512_add_epi32(
       _mm512_set1_epi32((kFirst / 8) * 0x01010101),
       _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)));
@@ -114,8 +126,13 @@ inline B64 bspread(B64 words, int value) {
                                 static_cast<char>(value));
 }
 
-inline I16 dot_unsigned(I16 acc, B64 w, int32_t a4) { return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a4)); }
-// vpdpbusd wants an unsigned code: add 128 to it (flip the top bit) and start 128 * sum(a) lower. Exact.
-inline B64 signed_line(B64 w) { return _mm512_xor_si512(w, _mm512_set1_epi8(static_cast<char>(0x80))); }
+inline I16 dot_unsigned(I16 acc, B64 w, int32_t a4) {
+  return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(a4));
+}
+// vpdpbusd wants an unsigned code: add 128 to it (flip the top bit) and start 128 * sum(a) lower.
+// Exact.
+inline B64 signed_line(B64 w) {
+  return _mm512_xor_si512(w, _mm512_set1_epi8(static_cast<char>(0x80)));
+}
 inline I16 signed_start(int32_t act_sum) { return _mm512_set1_epi32(-128 * act_sum); }
 inline I16 dot_signed(I16 acc, B64 w, int32_t a4) { return dot_unsigned(acc, w, a4); }

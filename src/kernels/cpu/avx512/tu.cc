@@ -1,5 +1,6 @@
-// The only compiled file of this ISA (flags: src/kernels/isa_flags.cmake). Everything lives in an anonymous namespace
-// except the table, so no symbol compiled with this ISA's flags can serve another.
+// The only compiled file of this ISA (flags: src/kernels/isa_flags.cmake). Everything lives in an
+// anonymous namespace except the table, so no symbol compiled with this ISA's flags can serve
+// another.
 #include <math.h>
 #include <string.h>
 
@@ -10,12 +11,14 @@
 #include <immintrin.h>
 namespace hob::cpu::avx512 {
 namespace {
+// clang-format off: each file uses the ones before it
 #include "kernels/cpu/avx512/simd.h"
 #include "kernels/cpu/generic/quant_blocks.inl.h"
 #include "kernels/cpu/generic/quant_mul.inl.h"
 #include "kernels/cpu/generic/float_ops.inl.h"
 #include "kernels/cpu/generic/attention.inl.h"
 #include "kernels/cpu/generic/table.inl.h"
+// clang-format on
 }  // namespace
 
 extern const KernelTable kTable;

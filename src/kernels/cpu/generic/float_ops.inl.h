@@ -25,15 +25,16 @@ inline void store_tail(float* p, V16 x, int n) {
   memcpy(p, all, static_cast<size_t>(n) * 4);
 }
 
-// e^x. Cody-Waite reduction to |r| <= ln2/2 and a degree-6 Taylor polynomial in Horner form: relative error < 3e-7
-// (checked in a test over the whole range). 0 below -87 (the result would be subnormal), e^88 above 88.
+// e^x. Cody-Waite reduction to |r| <= ln2/2 and a degree-6 Taylor polynomial in Horner form:
+// relative error < 3e-7 (checked in a test over the whole range). 0 below -87 (the result would be
+// subnormal), e^88 above 88.
 inline V16 vexp(V16 x) {
   const V16 low = vset1(-87.f);
   const V16 c = vmin(vset1(88.f), vmax(low, x));
   const I16 n = ifrom_f32(vmul(c, vset1(1.44269504f)));
   const V16 nf = vfrom_i32(n);
-  V16 r = vfma(nf, vset1(-0.693359375f), c);       // ln2 split in a short high part ...
-  r = vfma(nf, vset1(2.12194440e-4f), r);          // ... and the rest
+  V16 r = vfma(nf, vset1(-0.693359375f), c);  // ln2 split in a short high part ...
+  r = vfma(nf, vset1(2.12194440e-4f), r);     // ... and the rest
   V16 p = vset1(1.f / 720);
   p = vfma(p, r, vset1(1.f / 120));
   p = vfma(p, r, vset1(1.f / 24));
@@ -63,44 +64,54 @@ void quantise_row(const float* x, int n, MutableActRow out) {
 
 // R rows x N activations, lanes along K.
 template <class L, int R, int N>
-inline void dot_block(const std::byte* w, size_t row_bytes, int d_in, const float* const* x, float* y, size_t y_stride) {
+inline void dot_block(const std::byte* w, size_t row_bytes, int d_in, const float* const* x,
+                      float* y, size_t y_stride) {
   V16 acc[R][N];
-  HOB_UNROLL for (int r = 0; r < R; r++)
-    HOB_UNROLL for (int t = 0; t < N; t++) acc[r][t] = vset1(0.f);
+  HOB_UNROLL for (int r = 0; r < R; r++) HOB_UNROLL for (int t = 0; t < N; t++) acc[r][t] =
+      vset1(0.f);
   int k = 0;
   for (; k + 16 <= d_in; k += 16) {
     V16 xv[N];
     HOB_UNROLL for (int t = 0; t < N; t++) xv[t] = vload(x[t] + k);
     HOB_UNROLL for (int r = 0; r < R; r++) {
-      const V16 wv = L::load(w + static_cast<size_t>(r) * row_bytes + static_cast<size_t>(k) * L::kBytes);
+      const V16 wv =
+          L::load(w + static_cast<size_t>(r) * row_bytes + static_cast<size_t>(k) * L::kBytes);
       HOB_UNROLL for (int t = 0; t < N; t++) acc[r][t] = vfma(wv, xv[t], acc[r][t]);
     }
   }
   if (k < d_in)
     for (int r = 0; r < R; r++) {
-      const V16 wv = load_tail<L>(w + static_cast<size_t>(r) * row_bytes + static_cast<size_t>(k) * L::kBytes, d_in - k);
-      for (int t = 0; t < N; t++) acc[r][t] = vfma(wv, load_tail<LoadF32>(x[t] + k, d_in - k), acc[r][t]);
+      const V16 wv = load_tail<L>(
+          w + static_cast<size_t>(r) * row_bytes + static_cast<size_t>(k) * L::kBytes, d_in - k);
+      for (int t = 0; t < N; t++)
+        acc[r][t] = vfma(wv, load_tail<LoadF32>(x[t] + k, d_in - k), acc[r][t]);
     }
   for (int r = 0; r < R; r++)
-    for (int t = 0; t < N; t++) y[static_cast<size_t>(t) * y_stride + static_cast<size_t>(r)] = vreduce_add(acc[r][t]);
+    for (int t = 0; t < N; t++)
+      y[static_cast<size_t>(t) * y_stride + static_cast<size_t>(r)] = vreduce_add(acc[r][t]);
 }
 
 template <class L, int R>
-inline void dot_rows(const std::byte* w, size_t row_bytes, int d_in, const float* const* x, int n_x, float* y,
-                     size_t y_stride) {
+inline void dot_rows(const std::byte* w, size_t row_bytes, int d_in, const float* const* x, int n_x,
+                     float* y, size_t y_stride) {
   int t = 0;
-  for (; t + 4 <= n_x; t += 4) dot_block<L, R, 4>(w, row_bytes, d_in, x + t, y + static_cast<size_t>(t) * y_stride, y_stride);
-  for (; t < n_x; t++) dot_block<L, R, 1>(w, row_bytes, d_in, x + t, y + static_cast<size_t>(t) * y_stride, y_stride);
+  for (; t + 4 <= n_x; t += 4)
+    dot_block<L, R, 4>(w, row_bytes, d_in, x + t, y + static_cast<size_t>(t) * y_stride, y_stride);
+  for (; t < n_x; t++)
+    dot_block<L, R, 1>(w, row_bytes, d_in, x + t, y + static_cast<size_t>(t) * y_stride, y_stride);
 }
 
 template <class L>
-void mul_rows(const std::byte* w, int d_in, int n_rows, const float* const* x, int n_x, float* y, size_t y_stride) {
+void mul_rows(const std::byte* w, int d_in, int n_rows, const float* const* x, int n_x, float* y,
+              size_t y_stride) {
   const size_t row_bytes = static_cast<size_t>(d_in) * L::kBytes;
   int r = 0;
   for (; r + 4 <= n_rows; r += 4)
-    dot_rows<L, 4>(w + static_cast<size_t>(r) * row_bytes, row_bytes, d_in, x, n_x, y + r, y_stride);
+    dot_rows<L, 4>(w + static_cast<size_t>(r) * row_bytes, row_bytes, d_in, x, n_x, y + r,
+                   y_stride);
   for (; r < n_rows; r++)
-    dot_rows<L, 1>(w + static_cast<size_t>(r) * row_bytes, row_bytes, d_in, x, n_x, y + r, y_stride);
+    dot_rows<L, 1>(w + static_cast<size_t>(r) * row_bytes, row_bytes, d_in, x, n_x, y + r,
+                   y_stride);
 }
 
 void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
@@ -114,7 +125,10 @@ void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
   const V16 scale = vset1(1.f / sqrtf(vreduce_add(sum) / static_cast<float>(n) + eps));
   for (k = 0; k + 16 <= n; k += 16) vstore(y + k, vmul(vmul(vload(x + k), scale), vload(w + k)));
   if (k < n)
-    store_tail(y + k, vmul(vmul(load_tail<LoadF32>(x + k, n - k), scale), load_tail<LoadF32>(w + k, n - k)), n - k);
+    store_tail(
+        y + k,
+        vmul(vmul(load_tail<LoadF32>(x + k, n - k), scale), load_tail<LoadF32>(w + k, n - k)),
+        n - k);
 }
 
 inline V16 silu_times(V16 g, V16 u) { return vmul(vdiv(g, vadd(vset1(1.f), vexp(negate(g)))), u); }
@@ -122,7 +136,9 @@ void swiglu(const float* gate, const float* up, int n, float* y) {
   int k = 0;
   for (; k + 16 <= n; k += 16) vstore(y + k, silu_times(vload(gate + k), vload(up + k)));
   if (k < n)
-    store_tail(y + k, silu_times(load_tail<LoadF32>(gate + k, n - k), load_tail<LoadF32>(up + k, n - k)), n - k);
+    store_tail(y + k,
+               silu_times(load_tail<LoadF32>(gate + k, n - k), load_tail<LoadF32>(up + k, n - k)),
+               n - k);
 }
 
 void add_row(const float* x, int n, float* y) {
@@ -133,7 +149,9 @@ void axpy(float a, const float* x, int n, float* y) {
   const V16 av = vset1(a);
   int k = 0;
   for (; k + 16 <= n; k += 16) vstore(y + k, vfma(av, vload(x + k), vload(y + k)));
-  if (k < n) store_tail(y + k, vfma(av, load_tail<LoadF32>(x + k, n - k), load_tail<LoadF32>(y + k, n - k)), n - k);
+  if (k < n)
+    store_tail(y + k, vfma(av, load_tail<LoadF32>(x + k, n - k), load_tail<LoadF32>(y + k, n - k)),
+               n - k);
 }
 
 void softmax(float* x, int n) {

@@ -1,10 +1,12 @@
-// One struct per quantised type: how a prepared panel block (16 rows side by side, kernels/layout.h) becomes lines of
-// codes and f32 scales. Formulas: research notes, serving §3.2. Included inside an anonymous namespace by tu.cc.
+// One struct per quantised type: how a prepared panel block (16 rows side by side,
+// kernels/layout.h) becomes lines of codes and f32 scales. Formulas: research notes, serving §3.2.
+// Included inside an anonymous namespace by tu.cc.
 //
 //   kBlock    weights per row in a block          kSub   weights that share a scale
 //   kChunk    weights whose lines one call emits  kZero  subtracted from every (unsigned) code
-//   chunk<C>(block, emit)     emit(g, line): codes 4g..4g+3 of chunk C, for g in [0, kChunk/4), any order
-//   scales<C>(block, d, m)    weight = d[s] * (code - kZero) - m[s] for sub-block s of chunk C; m only if kHasMin
+//   chunk<C>(block, emit)     emit(g, line): codes 4g..4g+3 of chunk C, for g in [0, kChunk/4), any
+//   order scales<C>(block, d, m)    weight = d[s] * (code - kZero) - m[s] for sub-block s of chunk
+//   C; m only if kHasMin
 
 // f16 scale (and minimum) of 16 rows at byte `at`.
 inline V16 row_halves(const uint8_t* block, int at) { return vload_f16(block + at); }
@@ -23,15 +25,25 @@ inline void emit_nibbles32(const uint8_t* lines, Emit&& emit) {
 struct BlockQ4_0 {
   static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 8;
   static constexpr bool kSigned = false, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_nibbles32(b + 32, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) { d[0] = row_halves(b, 0); }
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_nibbles32(b + 32, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
 };
 
 struct BlockQ4_1 {
   static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = false, kHasMin = true;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_nibbles32(b + 64, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_nibbles32(b + 64, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
     d[0] = row_halves(b, 0);
     m[0] = negate(row_halves(b, 32));
   }
@@ -41,7 +53,8 @@ struct BlockQ4_1 {
 template <class Emit>
 inline void emit_fives(const uint8_t* high, const uint8_t* lines, Emit&& emit) {
   const B64 h = bload(high);
-  const B64 x0 = bload(lines), x1 = bload(lines + 64), x2 = bload(lines + 128), x3 = bload(lines + 192);
+  const B64 x0 = bload(lines), x1 = bload(lines + 64), x2 = bload(lines + 128),
+            x3 = bload(lines + 192);
   emit(0, bor(bbits<0, 15>(x0), bspread<0>(h, 16)));
   emit(1, bor(bbits<0, 15>(x1), bspread<4>(h, 16)));
   emit(2, bor(bbits<0, 15>(x2), bspread<8>(h, 16)));
@@ -55,15 +68,25 @@ inline void emit_fives(const uint8_t* high, const uint8_t* lines, Emit&& emit) {
 struct BlockQ5_0 {
   static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kChunk = 32, kZero = 16;
   static constexpr bool kSigned = false, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_fives(b + 32, b + 96, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) { d[0] = row_halves(b, 0); }
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_fives(b + 32, b + 96, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
 };
 
 struct BlockQ5_1 {
   static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = false, kHasMin = true;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_fives(b + 64, b + 128, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_fives(b + 64, b + 128, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
     d[0] = row_halves(b, 0);
     m[0] = negate(row_halves(b, 32));
   }
@@ -72,16 +95,21 @@ struct BlockQ5_1 {
 struct BlockQ8_0 {
   static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = true, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) emit(u, bload(b + 32 + 64 * u));
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) { d[0] = row_halves(b, 0); }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
 };
 
 struct BlockQ2_K {
   static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kChunk = 128, kZero = 0;
   static constexpr bool kSigned = false, kHasMin = true;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
       const B64 x = bload(b + 320 + 64 * (8 * C + u));
       emit(u, bbits<0, 3>(x));
@@ -90,7 +118,8 @@ struct BlockQ2_K {
       emit(24 + u, bbits<6, 3>(x));
     }
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) {
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
     const V16 d0 = row_halves(b, 0), m0 = row_halves(b, 32);
     HOB_UNROLL for (int s = 0; s < 8; s++) {
       const B16 x = sload(b + 64 + 16 * (8 * C + s));
@@ -103,17 +132,21 @@ struct BlockQ2_K {
 struct BlockQ3_K {
   static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kChunk = 128, kZero = 4;
   static constexpr bool kSigned = false, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
-      const B64 h = bload(b + 224 + 128 * u), x = bload(C == 0 ? b + 288 + 128 * u : b + 1248 + 64 * u);
+      const B64 h = bload(b + 224 + 128 * u),
+                x = bload(C == 0 ? b + 288 + 128 * u : b + 1248 + 64 * u);
       emit(u, bor(bbits<0, 3>(x), bbits_left<2, 1>(bbits<4 * C, 1>(h))));
       emit(8 + u, bor(bbits<2, 3>(x), bbits_left<2, 1>(bbits<4 * C + 1, 1>(h))));
       emit(16 + u, bor(bbits<4, 3>(x), bbits_left<2, 1>(bbits<4 * C + 2, 1>(h))));
       emit(24 + u, bor(bbits<6, 3>(x), bbits_left<2, 1>(bbits<4 * C + 3, 1>(h))));
     }
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
-    const uint8_t* s = b;  // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    const uint8_t* s =
+        b;  // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
     const V16 d0 = row_halves(b, 192);
     HOB_UNROLL for (int i = 0; i < 8; i++) {
       const B16 low = sbits<4 * C, 15>(sload(s + 16 * i)), t = sload(s + 16 * (8 + i % 4));
@@ -150,20 +183,25 @@ inline void scales_k4(const uint8_t* b, V16* d, V16* m) {
 struct BlockQ4_K {
   static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kChunk = 64, kZero = 0;
   static constexpr bool kSigned = false, kHasMin = true;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
       const B64 x = bload(b + 256 + 64 * (8 * C + u));
       emit(u, bbits<0, 15>(x));
       emit(8 + u, bbits<4, 15>(x));
     }
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) { scales_k4<C>(b, d, m); }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
+    scales_k4<C>(b, d, m);
+  }
 };
 
 struct BlockQ5_K {
   static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kChunk = 64, kZero = 0;
   static constexpr bool kSigned = false, kHasMin = true;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
       const B64 h = bload(b + 256 + 128 * u);
       const B64 x = bload(C == 0 ? b + 320 + 128 * u : b + 1280 + 64 * (8 * (C - 1) + u));
@@ -171,13 +209,17 @@ struct BlockQ5_K {
       emit(8 + u, bor(bbits<4, 15>(x), bbits_left<4, 1>(bbits<2 * C + 1, 1>(h))));
     }
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16* m) { scales_k4<C>(b, d, m); }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
+    scales_k4<C>(b, d, m);
+  }
 };
 
 struct BlockQ6_K {
   static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kChunk = 128, kZero = 32;
   static constexpr bool kSigned = false, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) {
       const uint8_t* lines = b + 288 + 192 * (8 * C + u);
       const B64 x = bload(lines), y = bload(lines + 64), h = bload(lines + 128);
@@ -187,14 +229,17 @@ struct BlockQ6_K {
       emit(24 + u, bor(bbits<4, 15>(y), bbits<2, 48>(h)));
     }
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
     const V16 d0 = row_halves(b, 256);
     HOB_UNROLL for (int s = 0; s < 8; s++) d[s] = vmul(d0, vfrom_i8(sload(b + 16 * (8 * C + s))));
   }
 };
 
-constexpr int8_t kTableIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-constexpr int8_t kTableE2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};  // doubled
+constexpr int8_t kTableIq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
+constexpr int8_t kTableE2m1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                   0, -1, -2, -3, -4, -6, -8, -12};  // doubled
 
 template <class Emit>
 inline void emit_table32(const uint8_t* lines, const int8_t* table, Emit&& emit) {
@@ -208,17 +253,25 @@ inline void emit_table32(const uint8_t* lines, const int8_t* table, Emit&& emit)
 struct BlockIQ4_NL {
   static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = true, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_table32(b + 32, kTableIq4, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) { d[0] = row_halves(b, 0); }
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_table32(b + 32, kTableIq4, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
 };
 
 struct BlockIQ4_XS {
   static constexpr int kBlock = 256, kBytes = 136, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = true, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_table32(b + 128 + 256 * C, kTableIq4, emit);
   }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
     const B16 low = sbits<4 * (C % 2), 15>(sload(b + 64 + 16 * (C / 2)));
     const B16 high = sleft<4>(sbits<2 * (C % 4), 3>(sload_half<(C >= 4)>(b + 32)));
     d[0] = vmul(row_halves(b, 0), vfrom_i8(ssub(sor(low, high), 32)));
@@ -228,8 +281,12 @@ struct BlockIQ4_XS {
 struct BlockMXFP4 {
   static constexpr int kBlock = 32, kBytes = 17, kSub = 32, kChunk = 32, kZero = 0;
   static constexpr bool kSigned = true, kHasMin = false;
-  template <int C, class Emit> static inline void chunk(const uint8_t* b, Emit&& emit) { emit_table32(b + 16, kTableE2m1, emit); }
-  template <int C> static inline void scales(const uint8_t* b, V16* d, V16*) {
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_table32(b + 16, kTableE2m1, emit);
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
     uint32_t bits[16];  // 2^(e-128); the two smallest are subnormal
     for (int r = 0; r < 16; r++) {
       const uint32_t e = b[r];

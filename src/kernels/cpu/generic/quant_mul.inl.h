@@ -1,7 +1,8 @@
-// Products of prepared quantised panels with 8-bit activations, for every block type of quant_blocks.inl.h.
-// Two forms with the same bits (canonical order, kernels/table.h): `gemv` streams the weights once for up to
-// kMaxGemvActs rows with the codes unpacked in registers; `tiled` unpacks 16 rows x kTileK codes into an L1 buffer and
-// runs it against many rows. Included inside an anonymous namespace by tu.cc.
+// Products of prepared quantised panels with 8-bit activations, for every block type of
+// quant_blocks.inl.h. Two forms with the same bits (canonical order, kernels/table.h): `gemv`
+// streams the weights once for up to kMaxGemvActs rows with the codes unpacked in registers;
+// `tiled` unpacks 16 rows x kTileK codes into an L1 buffer and runs it against many rows. Included
+// inside an anonymous namespace by tu.cc.
 
 inline int32_t load_act4(const int8_t* p) {
   int32_t a;
@@ -39,7 +40,8 @@ inline V16 add_sub_block(V16 acc, I16 isum, V16 d, V16 m, const ActRow& act, int
   const float d_act = act.d[k / kActBlock];
   acc = vfma(vfrom_i32(isum), vmul(d, vset1(d_act)), acc);
   if constexpr (T::kHasMin) {
-    const float dsum = T::kSub == 32 ? act.dsum[k / kActBlock] : d_act * static_cast<float>(act.sum16[k / 16]);
+    const float dsum =
+        T::kSub == 32 ? act.dsum[k / kActBlock] : d_act * static_cast<float>(act.sum16[k / 16]);
     acc = vfma(vset1(-dsum), m, acc);
   }
   return acc;
@@ -50,22 +52,23 @@ inline void gemv_chunk(const uint8_t* block, const ActRow* acts, int k0, V16* ac
   constexpr int kSubs = kSubsPerChunk<T>;
   const int k = k0 + C * T::kChunk;
   I16 isum[N][kSubs];
-  HOB_UNROLL for (int t = 0; t < N; t++)
-    HOB_UNROLL for (int s = 0; s < kSubs; s++) isum[t][s] = start_sum<T>(acts[t], k + s * T::kSub);
-  T::template chunk<C>(block, [&](int g, B64 codes) __attribute__((always_inline)) {
-    const B64 line = prepare_line<T>(codes);
-    HOB_UNROLL for (int t = 0; t < N; t++)
-      isum[t][4 * g / T::kSub] = dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
-  });
+  HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int s = 0; s < kSubs; s++) isum[t][s] =
+      start_sum<T>(acts[t], k + s * T::kSub);
+  T::template chunk<C>(
+      block, [&](int g, B64 codes) __attribute__((always_inline)) {
+        const B64 line = prepare_line<T>(codes);
+        HOB_UNROLL for (int t = 0; t < N; t++) isum[t][4 * g / T::kSub] =
+            dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
+      });
   V16 d[kSubs], m[kSubs];
   T::template scales<C>(block, d, m);
-  HOB_UNROLL for (int s = 0; s < kSubs; s++)
-    HOB_UNROLL for (int t = 0; t < N; t++)
-      acc[t] = add_sub_block<T>(acc[t], isum[t][s], d[s], m[s], acts[t], k + s * T::kSub);
+  HOB_UNROLL for (int s = 0; s < kSubs; s++) HOB_UNROLL for (int t = 0; t < N; t++) acc[t] =
+      add_sub_block<T>(acc[t], isum[t][s], d[s], m[s], acts[t], k + s * T::kSub);
 }
 
 template <class T, int N, int... C>
-inline void gemv_block(const uint8_t* block, const ActRow* acts, int k0, V16* acc, std::integer_sequence<int, C...>) {
+inline void gemv_block(const uint8_t* block, const ActRow* acts, int k0, V16* acc,
+                       std::integer_sequence<int, C...>) {
   (gemv_chunk<T, N, C>(block, acts, k0, acc), ...);
 }
 
@@ -73,17 +76,20 @@ template <class T>
 using Chunks = std::make_integer_sequence<int, T::kBlock / T::kChunk>;
 
 template <class T, int N>
-void gemv_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, float* y, size_t y_stride) {
+void gemv_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, float* y,
+                 size_t y_stride) {
   for (int p = 0; p < n_panels; p++) {
     V16 acc[N];
     for (int t = 0; t < N; t++) acc[t] = vset1(0.f);
-    for (int k = 0; k < d_in; k += T::kBlock, w += T::kBytes * kPanelRows) 
+    for (int k = 0; k < d_in; k += T::kBlock, w += T::kBytes * kPanelRows)
       gemv_block<T, N>(w, acts, k, acc, Chunks<T>{});
-    for (int t = 0; t < N; t++) vstore(y + static_cast<size_t>(t) * y_stride + p * kPanelRows, acc[t]);
+    for (int t = 0; t < N; t++)
+      vstore(y + static_cast<size_t>(t) * y_stride + p * kPanelRows, acc[t]);
   }
 }
 
-// 16 rows x 256 codes are 4 KiB, their scales at most 2 KiB: with a group of activations they stay in a 32 KiB L1.
+// 16 rows x 256 codes are 4 KiB, their scales at most 2 KiB: with a group of activations they stay
+// in a 32 KiB L1.
 constexpr int kTileK = 256;
 template <class T>
 struct Tile {
@@ -97,9 +103,10 @@ inline void unpack_chunk(const uint8_t* block, Tile<T>* tile, int k) {
   constexpr int kSubs = kSubsPerChunk<T>;
   k += C * T::kChunk;
   uint8_t* lines = tile->lines + k * 16;
-  T::template chunk<C>(block, [&](int g, B64 codes) __attribute__((always_inline)) {
-    bstore(lines + 64 * g, prepare_line<T>(codes));
-  });
+  T::template chunk<C>(
+      block, [&](int g, B64 codes) __attribute__((always_inline)) {
+        bstore(lines + 64 * g, prepare_line<T>(codes));
+      });
   V16 d[kSubs], m[kSubs];
   T::template scales<C>(block, d, m);
   HOB_UNROLL for (int s = 0; s < kSubs; s++) {
@@ -108,7 +115,8 @@ inline void unpack_chunk(const uint8_t* block, Tile<T>* tile, int k) {
   }
 }
 template <class T, int... C>
-inline void unpack_block(const uint8_t* block, Tile<T>* tile, int k, std::integer_sequence<int, C...>) {
+inline void unpack_block(const uint8_t* block, Tile<T>* tile, int k,
+                         std::integer_sequence<int, C...>) {
   (unpack_chunk<T, C>(block, tile, k), ...);
 }
 
@@ -126,18 +134,23 @@ inline void tile_times_acts(const Tile<T>& tile, int n_k, const ActRow* acts, in
     HOB_UNROLL for (int t = 0; t < N; t++) isum[t] = start_sum<T>(acts[t], k0 + k);
     HOB_UNROLL for (int g = 0; g < T::kSub / 4; g++) {
       const B64 line = bload(tile.lines + k * 16 + 64 * g);
-      HOB_UNROLL for (int t = 0; t < N; t++) isum[t] = dot_line<T>(isum[t], line, load_act4(q[t] + k + 4 * g));
+      HOB_UNROLL for (int t = 0; t < N; t++) isum[t] =
+          dot_line<T>(isum[t], line, load_act4(q[t] + k + 4 * g));
     }
     const V16 d = vload(tile.d[k / T::kSub]), m = T::kHasMin ? vload(tile.m[k / T::kSub]) : d;
-    HOB_UNROLL for (int t = 0; t < N; t++) acc[t] = add_sub_block<T>(acc[t], isum[t], d, m, acts[t], k0 + k);
+    HOB_UNROLL for (int t = 0; t < N; t++) acc[t] =
+        add_sub_block<T>(acc[t], isum[t], d, m, acts[t], k0 + k);
   }
   HOB_UNROLL for (int t = 0; t < N; t++) vstore(sums + 16 * t, acc[t]);
 }
 
 template <class T>
-void tiled_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, int n_acts, float* y, size_t y_stride) {
-  constexpr int kMaxActs = 128;  // 8 KiB of sums; the unpacking of a tile is spread over this many rows
-  for (int p = 0; p < n_panels; p++, w += static_cast<size_t>(d_in) / T::kBlock * T::kBytes * kPanelRows) {
+void tiled_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, int n_acts,
+                  float* y, size_t y_stride) {
+  constexpr int kMaxActs =
+      128;  // 8 KiB of sums; the unpacking of a tile is spread over this many rows
+  for (int p = 0; p < n_panels;
+       p++, w += static_cast<size_t>(d_in) / T::kBlock * T::kBytes * kPanelRows) {
     for (int t0 = 0; t0 < n_acts; t0 += kMaxActs) {
       const int n = n_acts - t0 < kMaxActs ? n_acts - t0 : kMaxActs;
       alignas(64) float sums[kMaxActs * 16];
@@ -152,9 +165,11 @@ void tiled_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, 
         for (; t + kTileActs <= n; t += kTileActs)
           tile_times_acts<T, kTileActs>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
         if constexpr (kTileActs == 8)
-          for (; t + 4 <= n; t += 4) tile_times_acts<T, 4>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
+          for (; t + 4 <= n; t += 4)
+            tile_times_acts<T, 4>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
         if constexpr (kTileActs >= 4)
-          for (; t + 2 <= n; t += 2) tile_times_acts<T, 2>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
+          for (; t + 2 <= n; t += 2)
+            tile_times_acts<T, 2>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
         for (; t < n; t++) tile_times_acts<T, 1>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
       }
       for (int t = 0; t < n; t++)
@@ -168,11 +183,12 @@ template <class T>
 constexpr int kGemvActs = kSubsPerChunk<T> <= 2 ? kMaxGemvActs : kMaxGemvActs / 2;
 
 template <class T>
-void mul_panels(const std::byte* panels, int d_in, int n_panels, const ActRow* acts, int n_acts, float* y,
-                size_t y_stride) {
+void mul_panels(const std::byte* panels, int d_in, int n_panels, const ActRow* acts, int n_acts,
+                float* y, size_t y_stride) {
   const uint8_t* w = reinterpret_cast<const uint8_t*>(panels);
   if (n_acts == 1) return gemv_panels<T, 1>(w, d_in, n_panels, acts, y, y_stride);
-  if (kGemvActs<T> >= 2 && n_acts == 2) return gemv_panels<T, 2>(w, d_in, n_panels, acts, y, y_stride);
+  if (kGemvActs<T> >= 2 && n_acts == 2)
+    return gemv_panels<T, 2>(w, d_in, n_panels, acts, y, y_stride);
   if constexpr (kGemvActs<T> >= 4) {
     if (n_acts == 3) return gemv_panels<T, 3>(w, d_in, n_panels, acts, y, y_stride);
     if (n_acts == 4) return gemv_panels<T, 4>(w, d_in, n_panels, acts, y, y_stride);

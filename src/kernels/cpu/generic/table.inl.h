@@ -1,17 +1,50 @@
-// The table of this ISA: every kernel instantiated once. Included by tu.cc after the generic bodies.
-#define HOB_KERNEL_TABLE(isa_name)                                                                      \
-  {                                                                                                     \
-    .isa = isa_name, .quantise_row = quantise_row,                                                      \
-    .mul_panels = {nullptr, nullptr, mul_panels<BlockQ4_0>, mul_panels<BlockQ4_1>, nullptr,         \
-                   nullptr, mul_panels<BlockQ5_0>, mul_panels<BlockQ5_1>, mul_panels<BlockQ8_0>,    \
-                   nullptr, mul_panels<BlockQ2_K>, mul_panels<BlockQ3_K>, mul_panels<BlockQ4_K>,    \
-                   mul_panels<BlockQ5_K>, mul_panels<BlockQ6_K>, nullptr, nullptr, nullptr,         \
-                   nullptr, nullptr, mul_panels<BlockIQ4_NL>, nullptr, nullptr,                     \
-                   mul_panels<BlockIQ4_XS>, nullptr, nullptr, nullptr, nullptr, nullptr,            \
-                   nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,          \
-                   nullptr, nullptr, mul_panels<BlockMXFP4>},                                       \
-    .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                               \
-    .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row,        \
-    .axpy = axpy, .softmax = softmax, .attention_f16 = attention<LoadF16>,                              \
-    .attention_f32 = attention<LoadF32>, .f32_to_f16 = f32_to_f16,                                      \
+// The table of this ISA: every kernel instantiated once. Included by tu.cc after the generic
+// bodies.
+#define HOB_KERNEL_TABLE(isa_name)                                                               \
+  {                                                                                              \
+    .isa = isa_name, .quantise_row = quantise_row,                                               \
+    .mul_panels = {nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   mul_panels<BlockQ4_0>,                                                        \
+                   mul_panels<BlockQ4_1>,                                                        \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   mul_panels<BlockQ5_0>,                                                        \
+                   mul_panels<BlockQ5_1>,                                                        \
+                   mul_panels<BlockQ8_0>,                                                        \
+                   nullptr,                                                                      \
+                   mul_panels<BlockQ2_K>,                                                        \
+                   mul_panels<BlockQ3_K>,                                                        \
+                   mul_panels<BlockQ4_K>,                                                        \
+                   mul_panels<BlockQ5_K>,                                                        \
+                   mul_panels<BlockQ6_K>,                                                        \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   mul_panels<BlockIQ4_NL>,                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   mul_panels<BlockIQ4_XS>,                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   nullptr,                                                                      \
+                   mul_panels<BlockMXFP4>},                                                      \
+    .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
+    .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row, \
+    .axpy = axpy, .softmax = softmax, .attention_f16 = attention<LoadF16>,                       \
+    .attention_f32 = attention<LoadF32>, .f32_to_f16 = f32_to_f16,                               \
   }

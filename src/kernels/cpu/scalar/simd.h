@@ -1,36 +1,101 @@
-// The vector vocabulary in plain C++: 16 lanes as arrays. Included inside an anonymous namespace by tu.cc.
-// fma is std::fma (one rounding), so this ISA gives the same bits as the others; it is the slow, portable twin.
+// The vector vocabulary in plain C++: 16 lanes as arrays. Included inside an anonymous namespace by
+// tu.cc. fma is std::fma (one rounding), so this ISA gives the same bits as the others; it is the
+// slow, portable twin.
 
 // Nothing to keep in registers; unrolling arrays of arrays costs the compiler minutes.
 #define HOB_UNROLL
 
-struct V16 { float v[16]; };
-struct I16 { int32_t v[16]; };
-struct B16 { uint8_t v[16]; };  // one byte per row
-struct B64 { uint8_t v[64]; };  // 16 rows x 4 consecutive codes
+struct V16 {
+  float v[16];
+};
+struct I16 {
+  int32_t v[16];
+};
+struct B16 {
+  uint8_t v[16];
+};  // one byte per row
+struct B64 {
+  uint8_t v[64];
+};  // 16 rows x 4 consecutive codes
 
 // Tokens per weight line in the tiled product: no registers to fill here.
 constexpr int kTileActs = 4;
 constexpr int kMaxGemvActs = 4;
 
 #define HOB_LANES for (int i = 0; i < 16; i++)
-inline V16 vload(const float* p) { V16 r; memcpy(r.v, p, 64); return r; }
+inline V16 vload(const float* p) {
+  V16 r;
+  memcpy(r.v, p, 64);
+  return r;
+}
 inline void vstore(float* p, V16 a) { memcpy(p, a.v, 64); }
-inline V16 vset1(float x) { V16 r; HOB_LANES r.v[i] = x; return r; }
-inline V16 vadd(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
-inline V16 vsub(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] - b.v[i]; return r; }
-inline V16 vmul(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] * b.v[i]; return r; }
-inline V16 vdiv(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] / b.v[i]; return r; }
-inline V16 vfma(V16 a, V16 b, V16 c) { V16 r; HOB_LANES r.v[i] = fmaf(a.v[i], b.v[i], c.v[i]); return r; }
+inline V16 vset1(float x) {
+  V16 r;
+  HOB_LANES r.v[i] = x;
+  return r;
+}
+inline V16 vadd(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] + b.v[i];
+  return r;
+}
+inline V16 vsub(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] - b.v[i];
+  return r;
+}
+inline V16 vmul(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] * b.v[i];
+  return r;
+}
+inline V16 vdiv(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] / b.v[i];
+  return r;
+}
+inline V16 vfma(V16 a, V16 b, V16 c) {
+  V16 r;
+  HOB_LANES r.v[i] = fmaf(a.v[i], b.v[i], c.v[i]);
+  return r;
+}
 // As x86: the second operand where either is NaN.
-inline V16 vmax(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return r; }
-inline V16 vmin(V16 a, V16 b) { V16 r; HOB_LANES r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return r; }
-inline V16 vabs(V16 a) { V16 r; HOB_LANES r.v[i] = fabsf(a.v[i]); return r; }
-inline I16 iset1(int32_t x) { I16 r; HOB_LANES r.v[i] = x; return r; }
-inline I16 iadd(I16 a, I16 b) { I16 r; HOB_LANES r.v[i] = a.v[i] + b.v[i]; return r; }
-inline V16 vfrom_i32(I16 a) { V16 r; HOB_LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
+inline V16 vmax(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+inline V16 vmin(V16 a, V16 b) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+inline V16 vabs(V16 a) {
+  V16 r;
+  HOB_LANES r.v[i] = fabsf(a.v[i]);
+  return r;
+}
+inline I16 iset1(int32_t x) {
+  I16 r;
+  HOB_LANES r.v[i] = x;
+  return r;
+}
+inline I16 iadd(I16 a, I16 b) {
+  I16 r;
+  HOB_LANES r.v[i] = a.v[i] + b.v[i];
+  return r;
+}
+inline V16 vfrom_i32(I16 a) {
+  V16 r;
+  HOB_LANES r.v[i] = static_cast<float>(a.v[i]);
+  return r;
+}
 // Round to nearest, ties to even.
-inline I16 ifrom_f32(V16 a) { I16 r; HOB_LANES r.v[i] = static_cast<int32_t>(nearbyintf(a.v[i])); return r; }
+inline I16 ifrom_f32(V16 a) {
+  I16 r;
+  HOB_LANES r.v[i] = static_cast<int32_t>(nearbyintf(a.v[i]));
+  return r;
+}
 // x * 2^n for n in [-126, 127].
 inline V16 vscale2(V16 x, I16 n) {
   V16 r;
@@ -65,7 +130,8 @@ inline uint16_t float_to_half(float f) {
   const uint32_t sign = x >> 16 & 0x8000, a = x & 0x7fffffff;
   if (a > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00 | (a >> 13 & 0x3ff));
   if (a >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // rounds to infinity
-  if (a < 0x38800000) {  // subnormal half: add 2^-1 ulp-aligned constant, the FPU rounds to nearest even
+  if (a < 0x38800000) {  // subnormal half: add 2^-1 ulp-aligned constant, the FPU rounds to nearest
+                         // even
     float m;
     memcpy(&m, &a, 4);
     m += 0.5f;
@@ -114,36 +180,105 @@ inline int32_t ireduce_add(I16 a) {
   return s;
 }
 #define HOB_ROWS for (int i = 0; i < 16; i++)
-inline B16 sload(const void* p) { B16 r; memcpy(r.v, p, 16); return r; }
-inline B16 sor(B16 a, B16 b) { B16 r; HOB_ROWS r.v[i] = a.v[i] | b.v[i]; return r; }
-template <int kShift, int kMask> inline B16 sbits(B16 a) { B16 r; HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] >> kShift & kMask); return r; }
-template <int kShift> inline B16 sleft(B16 a) { B16 r; HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] << kShift); return r; }
-inline B16 ssub(B16 a, int x) { B16 r; HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] - x); return r; }
+inline B16 sload(const void* p) {
+  B16 r;
+  memcpy(r.v, p, 16);
+  return r;
+}
+inline B16 sor(B16 a, B16 b) {
+  B16 r;
+  HOB_ROWS r.v[i] = a.v[i] | b.v[i];
+  return r;
+}
+template <int kShift, int kMask>
+inline B16 sbits(B16 a) {
+  B16 r;
+  HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] >> kShift & kMask);
+  return r;
+}
+template <int kShift>
+inline B16 sleft(B16 a) {
+  B16 r;
+  HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] << kShift);
+  return r;
+}
+inline B16 ssub(B16 a, int x) {
+  B16 r;
+  HOB_ROWS r.v[i] = static_cast<uint8_t>(a.v[i] - x);
+  return r;
+}
 // The low or high bytes of 16 little-endian u16.
-template <bool kHigh> inline B16 sload_half(const void* p) { B16 r; HOB_ROWS r.v[i] = static_cast<const uint8_t*>(p)[2 * i + kHigh]; return r; }
+template <bool kHigh>
+inline B16 sload_half(const void* p) {
+  B16 r;
+  HOB_ROWS r.v[i] = static_cast<const uint8_t*>(p)[2 * i + kHigh];
+  return r;
+}
 // y where x >= limit, else 0.
-inline V16 vzero_below(V16 x, V16 limit, V16 y) { V16 r; HOB_LANES r.v[i] = x.v[i] >= limit.v[i] ? y.v[i] : 0.f; return r; }
+inline V16 vzero_below(V16 x, V16 limit, V16 y) {
+  V16 r;
+  HOB_LANES r.v[i] = x.v[i] >= limit.v[i] ? y.v[i] : 0.f;
+  return r;
+}
 // 16 unsigned / signed bytes -> f32.
-inline V16 vfrom_u8(B16 a) { V16 r; HOB_LANES r.v[i] = a.v[i]; return r; }
-inline V16 vfrom_i8(B16 a) { V16 r; HOB_LANES r.v[i] = static_cast<int8_t>(a.v[i]); return r; }
+inline V16 vfrom_u8(B16 a) {
+  V16 r;
+  HOB_LANES r.v[i] = a.v[i];
+  return r;
+}
+inline V16 vfrom_i8(B16 a) {
+  V16 r;
+  HOB_LANES r.v[i] = static_cast<int8_t>(a.v[i]);
+  return r;
+}
 
 #define HOB_BYTES for (int i = 0; i < 64; i++)
-inline B64 bload(const void* p) { B64 r; memcpy(r.v, p, 64); return r; }
+inline B64 bload(const void* p) {
+  B64 r;
+  memcpy(r.v, p, 64);
+  return r;
+}
 inline void bstore(void* p, B64 a) { memcpy(p, a.v, 64); }
-inline B64 band(B64 a, int m) { B64 r; HOB_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] & m); return r; }
-inline B64 bor(B64 a, B64 b) { B64 r; HOB_BYTES r.v[i] = a.v[i] | b.v[i]; return r; }
+inline B64 band(B64 a, int m) {
+  B64 r;
+  HOB_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] & m);
+  return r;
+}
+inline B64 bor(B64 a, B64 b) {
+  B64 r;
+  HOB_BYTES r.v[i] = a.v[i] | b.v[i];
+  return r;
+}
 // Bits [shift, shift + width) of every byte.
-template <int kShift, int kMask> inline B64 bbits(B64 a) { B64 r; HOB_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] >> kShift & kMask); return r; }
+template <int kShift, int kMask>
+inline B64 bbits(B64 a) {
+  B64 r;
+  HOB_BYTES r.v[i] = static_cast<uint8_t>(a.v[i] >> kShift & kMask);
+  return r;
+}
 // Bits kMask of every byte, moved left by kShift.
-template <int kShift, int kMask> inline B64 bbits_left(B64 a) { B64 r; HOB_BYTES r.v[i] = static_cast<uint8_t>((a.v[i] & kMask) << kShift); return r; }
-inline B64 btable(B64 index, const int8_t table[16]) { B64 r; HOB_BYTES r.v[i] = static_cast<uint8_t>(table[index.v[i]]); return r; }
-// Each row's 4 bytes become kBit-th.. bits of that row's u32 spread to bytes: byte j = bit (kFirst + j) of the row's word.
-template <int kFirst> inline B64 bspread(B64 words, int value) {
+template <int kShift, int kMask>
+inline B64 bbits_left(B64 a) {
+  B64 r;
+  HOB_BYTES r.v[i] = static_cast<uint8_t>((a.v[i] & kMask) << kShift);
+  return r;
+}
+inline B64 btable(B64 index, const int8_t table[16]) {
+  B64 r;
+  HOB_BYTES r.v[i] = static_cast<uint8_t>(table[index.v[i]]);
+  return r;
+}
+// Each row's 4 bytes become kBit-th.. bits of that row's u32 spread to bytes: byte j = bit (kFirst
+// + j) of the row's word.
+template <int kFirst>
+inline B64 bspread(B64 words, int value) {
   B64 r;
   for (int row = 0; row < 16; row++) {
     uint32_t w;
     memcpy(&w, words.v + 4 * row, 4);
-    for (int j = 0; j < 4; j++) r.v[4 * row + j] = static_cast<uint8_t>((w >> (kFirst + j) & 1) * static_cast<uint32_t>(value));
+    for (int j = 0; j < 4; j++)
+      r.v[4 * row + j] =
+          static_cast<uint8_t>((w >> (kFirst + j) & 1) * static_cast<uint32_t>(value));
   }
   return r;
 }
@@ -155,11 +290,13 @@ inline I16 dot_unsigned(I16 acc, B64 w, int32_t a4) {
     for (int j = 0; j < 4; j++) acc.v[row] += w.v[4 * row + j] * act_byte(a4, j);
   return acc;
 }
-// The same for signed codes, prepared by signed_line(); the accumulator starts at signed_start(sum of activations).
+// The same for signed codes, prepared by signed_line(); the accumulator starts at signed_start(sum
+// of activations).
 inline B64 signed_line(B64 w) { return w; }
 inline I16 signed_start(int32_t) { return iset1(0); }
 inline I16 dot_signed(I16 acc, B64 w, int32_t a4) {
   for (int row = 0; row < 16; row++)
-    for (int j = 0; j < 4; j++) acc.v[row] += static_cast<int8_t>(w.v[4 * row + j]) * act_byte(a4, j);
+    for (int j = 0; j < 4; j++)
+      acc.v[row] += static_cast<int8_t>(w.v[4 * row + j]) * act_byte(a4, j);
   return acc;
 }
