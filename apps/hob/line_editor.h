@@ -3,13 +3,15 @@
 #include <memory>
 #include <string>
 
+#include "interrupt.h"
+
 namespace hob::app {
 
 class LineEditor {
  public:
   // History in $XDG_STATE_HOME/hob/history (default ~/.local/state); without a home it lives for
   // this run only.
-  LineEditor();
+  explicit LineEditor(Interrupt interrupt);
   ~LineEditor();
   enum class Status { kLine, kInterrupted, kEnd };
   // `line` without its newline. kInterrupted: Ctrl-C; kEnd: Ctrl-D or a closed terminal.

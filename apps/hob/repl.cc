@@ -21,8 +21,12 @@ constexpr std::string_view kQuotes = "\"\"\"";
 
 class Repl {
  public:
-  Repl(Chat& chat, std::atomic<bool>& interrupted, bool quiet, const OnAnswer& on_answer)
-      : chat_(chat), interrupted_(interrupted), quiet_(quiet), on_answer_(on_answer) {}
+  Repl(Chat& chat, Interrupt interrupt, bool quiet, const OnAnswer& on_answer)
+      : chat_(chat),
+        interrupted_(interrupt.flag),
+        quiet_(quiet),
+        on_answer_(on_answer),
+        editor_(interrupt) {}
 
   void run() {
     std::string message;
@@ -138,9 +142,9 @@ class Repl {
 
 }  // namespace
 
-void run_repl(Chat& chat, std::atomic<bool>& interrupted, bool quiet, const OnAnswer& on_answer) {
+void run_repl(Chat& chat, Interrupt interrupt, bool quiet, const OnAnswer& on_answer) {
   note(quiet, "/help for commands, Ctrl-D to leave");
-  Repl(chat, interrupted, quiet, on_answer).run();
+  Repl(chat, interrupt, quiet, on_answer).run();
 }
 
 }  // namespace hob::app

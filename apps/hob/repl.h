@@ -1,5 +1,6 @@
 #pragma once
 #include "chat.h"
+#include "interrupt.h"
 
 namespace hob::app {
 
@@ -8,6 +9,6 @@ using OnAnswer = std::function<void(const Answer&)>;
 
 // Talks on the terminal until the user leaves. Ctrl-C stops an answer; at an empty prompt it gives
 // a hint, and again it leaves.
-void run_repl(Chat& chat, std::atomic<bool>& interrupted, bool quiet, const OnAnswer& on_answer);
+void run_repl(Chat& chat, Interrupt interrupt, bool quiet, const OnAnswer& on_answer);
 
 }  // namespace hob::app

@@ -121,9 +121,9 @@ void run(Options o) {
   ChatText text = make_chat_text(plan.file.metadata(), o.raw);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
   Chat chat(*session, std::move(text), o.chat);
-  std::atomic<bool>& interrupted = install_interrupt(/*patient=*/!prompt);
-  if (prompt) return answer_once(o, chat, *prompt, interrupted);
-  run_repl(chat, interrupted, o.common.quiet,
+  const Interrupt interrupt = install_interrupt(/*patient=*/!prompt);
+  if (prompt) return answer_once(o, chat, *prompt, interrupt.flag);
+  run_repl(chat, interrupt, o.common.quiet,
            [&](const Answer& answer) { print_stats(o, answer); });
 }
 

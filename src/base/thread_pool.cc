@@ -72,8 +72,10 @@ void ThreadPool::run_shared(int n_tasks, TaskFn fn, void* context) {
 }
 
 void ThreadPool::worker_loop() {
-  while (!stop_.load(std::memory_order_relaxed)) {
+  while (true) {
+    // The epoch first: it changes after stop_ and state_ do, so whatever is missed below ends the wait for it.
     const uint32_t epoch = epoch_.load(std::memory_order_acquire);
+    if (stop_.load(std::memory_order_acquire)) return;
     while (claim_one()) {
     }
     const auto until = std::chrono::steady_clock::now() + kSpin;

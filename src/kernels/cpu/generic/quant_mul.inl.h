@@ -55,7 +55,7 @@ inline void gemv_chunk(const uint8_t* block, const ActRow* acts, int k0, V16* ac
   HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int s = 0; s < kSubs; s++) isum[t][s] =
       start_sum<T>(acts[t], k + s * T::kSub);
   T::template chunk<C>(
-      block, [&](int g, B64 codes) __attribute__((always_inline)) {
+      block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
         const B64 line = prepare_line<T>(codes);
         HOB_UNROLL for (int t = 0; t < N; t++) isum[t][4 * g / T::kSub] =
             dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
@@ -104,7 +104,7 @@ inline void unpack_chunk(const uint8_t* block, Tile<T>* tile, int k) {
   k += C * T::kChunk;
   uint8_t* lines = tile->lines + k * 16;
   T::template chunk<C>(
-      block, [&](int g, B64 codes) __attribute__((always_inline)) {
+      block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
         bstore(lines + 64 * g, prepare_line<T>(codes));
       });
   V16 d[kSubs], m[kSubs];
@@ -187,8 +187,9 @@ void mul_panels(const std::byte* panels, int d_in, int n_panels, const ActRow* a
                 float* y, size_t y_stride) {
   const uint8_t* w = reinterpret_cast<const uint8_t*>(panels);
   if (n_acts == 1) return gemv_panels<T, 1>(w, d_in, n_panels, acts, y, y_stride);
-  if (kGemvActs<T> >= 2 && n_acts == 2)
-    return gemv_panels<T, 2>(w, d_in, n_panels, acts, y, y_stride);
+  if constexpr (kGemvActs<T> >= 2) {
+    if (n_acts == 2) return gemv_panels<T, 2>(w, d_in, n_panels, acts, y, y_stride);
+  }
   if constexpr (kGemvActs<T> >= 4) {
     if (n_acts == 3) return gemv_panels<T, 3>(w, d_in, n_panels, acts, y, y_stride);
     if (n_acts == 4) return gemv_panels<T, 4>(w, d_in, n_panels, acts, y, y_stride);

@@ -4,6 +4,7 @@
 
 // Nothing to keep in registers; unrolling arrays of arrays costs the compiler minutes.
 #define HOB_UNROLL
+#define HOB_INLINE_LAMBDA
 
 struct V16 {
   float v[16];
@@ -19,8 +20,8 @@ struct B64 {
 };  // 16 rows x 4 consecutive codes
 
 // Tokens per weight line in the tiled product: no registers to fill here.
-constexpr int kTileActs = 4;
-constexpr int kMaxGemvActs = 4;
+constexpr int kTileActs = 1;
+constexpr int kMaxGemvActs = 1;
 
 #define HOB_LANES for (int i = 0; i < 16; i++)
 inline V16 vload(const float* p) {
