@@ -12,7 +12,7 @@ packages_of() {
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
                 "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev" ;;
     demo) echo "python3 python3-venv" ;;
-    bench) echo "python3 python3-venv fio" ;;
+    bench) echo "python3 python3-venv fio libbenchmark-dev" ;;
     fuzz) echo "clang libclang-rt-14-dev" ;;
     *) echo "deps.sh: unknown group '$1' (build, demo, bench, fuzz)" >&2; exit 2 ;;
   esac
