@@ -21,7 +21,7 @@ GATE_STEEPNESS = 16   # gate(h) runs from about -16 (own token) to +16 (foreign)
 OWN_PASS = 0.99       # share of an expert's own tokens that must see no disturbance at all
 # Root mean square of each part, relative to the residual stream behind the layer. Found by measurement: a foreign
 # expert in one layer then costs a mean KL of 0.02 to 0.1, all differences with the right routing together about 0.005.
-DISTURB_SIZE = 0.21
+DISTURB_SIZE = 0.17
 SMALL_SIZE = 0.006
 LAST_LAYER_SHARE = 0.6  # nothing behind the last layer dampens a difference
 # The first token of a window is an attention sink: some layers give it a huge hidden state, and the slightest change
