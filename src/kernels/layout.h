@@ -1,6 +1,6 @@
 #pragma once
 // Prepared layout of quantised weights ("R16"): rows are taken in panels of 16; inside a panel,
-// block after block along K; inside a block, field after field; inside a field, unit after unit;
+// block after block along K; inside a block the runs of layout.cc, unit after unit;
 // and of each unit the 16 rows side by side. A 4-byte unit of the codes then fills 64 bytes: 16
 // rows x 4 consecutive codes, what one dot-product instruction wants. A permutation of the stock
 // bytes (unprepare() is its inverse); the last panel is padded with zero rows. Float types keep
