@@ -38,9 +38,7 @@ function(add_qemu_test name cpu isa)
   set_tests_properties(cross.${name} PROPERTIES LABELS cross TIMEOUT 600 ENVIRONMENT "HOB_EXPECT_ISA=${isa};${ARGN}")
 endfunction()
 # Cortex-A76: Armv8.2 with dotprod and fp16, without i8mm, as the A78AE.
-foreach(shard 0 1)
-  add_qemu_test(kernels_neon_${shard} cortex-a76 neon GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX=${shard})
-endforeach()
+add_qemu_test(kernels_neon cortex-a76 neon)
 # Cortex-A57: plain Armv8.0. Nothing outside the NEON file may need more.
 add_qemu_test(kernels_without_dotprod cortex-a57 scalar
               "GTEST_FILTER=Kernels.*:Kernels/Attention.*:Kernels/QuantTypes.*/Q4_K")
