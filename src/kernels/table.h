@@ -81,7 +81,8 @@ struct KernelTable {
   void (*f32_to_f16)(const float* x, int n, uint16_t* y);  // round to nearest even
 };
 
-// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512"). Throws Error for an
+// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512",
+// "neon"). Throws Error for an
 // unknown name or an ISA that this CPU lacks.
 const KernelTable& select_kernels(const char* forced_isa);
 // All tables that this CPU can run, best first (tests).
