@@ -28,6 +28,7 @@ struct B64 {
 // acts would need 44: g++ 12 then spills 38 loads per 128 sdot (Q8_0) and gains nothing, since sdot
 // is bound by the vector pipes (8 on 2 pipes = 4 cycles; their 4 line and 2 activation loads take 2
 // on 3 pipes), and 8 accumulators cover its latency.
+constexpr int kTilePanels = 1;
 constexpr int kTileActs = 2;
 // 2 acts x (2 sub-blocks x 4 integer + 4 float) + line (4) + its two halves (8): 36, a few float
 // ones spilled per sub-block; the unpacking, two thirds of the work of one act, is done once.
