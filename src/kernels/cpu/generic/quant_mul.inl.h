@@ -47,22 +47,37 @@ inline V16 add_sub_block(V16 acc, I16 isum, V16 d, V16 m, const ActRow& act, int
   return acc;
 }
 
+// Whether the products of a whole sub-block fit in one partial sum (simd.h).
+template <class T>
+constexpr bool kPartialSub = partial_run(T::kMaxCode, T::kSigned, T::kSub / 4) == T::kSub / 4;
+
 template <class T, int N, int C>
 inline void gemv_chunk(const uint8_t* block, const ActRow* acts, int k0, V16* acc) {
   constexpr int kSubs = kSubsPerChunk<T>;
   const int k = k0 + C * T::kChunk;
   I16 isum[N][kSubs];
-  HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int s = 0; s < kSubs; s++) isum[t][s] =
-      start_sum<T>(acts[t], k + s * T::kSub);
+  Partial part[N][kSubs];
+  HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int s = 0; s < kSubs; s++) {
+    isum[t][s] = start_sum<T>(acts[t], k + s * T::kSub);
+    part[t][s] = partial_start(isum[t][s]);
+  }
   T::template chunk<C>(block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
     const B64 line = prepare_line<T>(codes);
-    HOB_UNROLL for (int t = 0; t < N; t++) isum[t][4 * g / T::kSub] =
-        dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
+    const int s = 4 * g / T::kSub;
+    HOB_UNROLL for (int t = 0; t < N; t++) {
+      const int32_t a4 = load_act4(acts[t].q + k + 4 * g);
+      if constexpr (kPartialSub<T>)
+        part[t][s] = partial_dot<T::kSigned>(part[t][s], line, a4);
+      else
+        isum[t][s] = dot_line<T>(isum[t][s], line, a4);
+    }
   });
   V16 d[kSubs], m[kSubs];
   T::template scales<C>(block, d, m);
-  HOB_UNROLL for (int s = 0; s < kSubs; s++) HOB_UNROLL for (int t = 0; t < N; t++) acc[t] =
-      add_sub_block<T>(acc[t], isum[t][s], d[s], m[s], acts[t], k + s * T::kSub);
+  HOB_UNROLL for (int s = 0; s < kSubs; s++) HOB_UNROLL for (int t = 0; t < N; t++) {
+    if constexpr (kPartialSub<T>) isum[t][s] = partial_total(isum[t][s], part[t][s]);
+    acc[t] = add_sub_block<T>(acc[t], isum[t][s], d[s], m[s], acts[t], k + s * T::kSub);
+  }
 }
 
 template <class T, int N, int... C>
