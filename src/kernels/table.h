@@ -79,6 +79,13 @@ struct KernelTable {
   void (*attention_f16)(const AttnKernelArgs& args);
   void (*attention_f32)(const AttnKernelArgs& args);
   void (*f32_to_f16)(const float* x, int n, uint16_t* y);  // round to nearest even
+
+  // Multiply-adds as fast as this ISA can: the instruction of mul_panels (8-bit integers), or of
+  // mul_rows (f32), on registers. Returns how many were done; *result is theirs. At most
+  // kMaxPeakRounds, so that the int32 sums are exact.
+  static constexpr int kMaxPeakRounds = 8192;
+  uint64_t (*peak_dot)(int n_rounds, int32_t* result);
+  uint64_t (*peak_fma)(int n_rounds, float* result);
 };
 
 // The best table for this CPU, or the forced one ("scalar", "avx2", "avx512"). Throws Error for an

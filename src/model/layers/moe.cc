@@ -25,8 +25,8 @@ uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
 
 void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer,
                        ExpertCache& cache, RouteOverride* route) {
-  total_ns_ = wait_ns_ = shared_ns_ = 0;
-  const ScopedTime time(total_ns_);
+  // All of it, except what the nested scopes take for themselves.
+  const uint64_t begin_ns = now_ns(), before_ns = ctx.times.total();
   const int n = ctx.rows.n();
   ctx.backend.rms_norm(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
@@ -39,7 +39,7 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   while (true) {
     std::vector<ExpertLease> leases;
     {
-      const ScopedTime wait(wait_ns_);
+      const ScopedTime wait(ctx.times[Stage::kDiskWait]);
       leases = demand.next();
     }
     if (leases.empty()) break;
@@ -47,6 +47,7 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   }
   ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
   add_shared(ctx, w);
+  ctx.times[Stage::kExperts] += now_ns() - begin_ns - (ctx.times.total() - before_ns);
 }
 
 // Fills ids_ and weights_ [n, k]; returns k.
@@ -105,7 +106,7 @@ void MoeBlock::fail_unrouted(const LayerContext& ctx, int layer, int k) {
 
 void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
   if (!w.shared_gate) return;
-  const ScopedTime time(shared_ns_);
+  const ScopedTime time(ctx.times[Stage::kDenseFfn]);
   const int n = ctx.rows.n();
   if (w.shared_router) {
     const std::array<LinearOut, 1> gate{{{w.shared_router, nullptr, ctx.act.shared_gate(n)}}};
@@ -116,18 +117,12 @@ void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
 
 void MoeBlock::add_shared(const LayerContext& ctx, const LayerWeights& w) {
   if (!w.shared_gate) return;
-  const ScopedTime time(shared_ns_);
+  const ScopedTime time(ctx.times[Stage::kDenseFfn]);
   const int n = ctx.rows.n();
   if (w.shared_router)
     ctx.backend.add_gated(ctx.act.block(n), ctx.act.shared_gate(n), ctx.act.x(n));
   else
     ctx.backend.add(ctx.act.block(n), ctx.act.x(n));
-}
-
-void MoeBlock::add_times(StageTimes& times) const {
-  times.io_wait += wait_ns_;
-  times.dense_ffn += shared_ns_;
-  times.experts += total_ns_ - wait_ns_ - shared_ns_;
 }
 
 }  // namespace hob

@@ -25,7 +25,6 @@ class MoeBlock {
                RouteOverride* route);
 
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
-  void add_times(StageTimes& times) const;  // of the last forward()
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -41,7 +40,6 @@ class MoeBlock {
   ExpertGrouping grouping_;
   std::vector<ExpertGroup> groups_;
   std::vector<Decoder::RowFailure> failures_;
-  uint64_t total_ns_ = 0, wait_ns_ = 0, shared_ns_ = 0;
 };
 
 }  // namespace hob

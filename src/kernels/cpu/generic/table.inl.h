@@ -1,5 +1,7 @@
 // The table of this ISA: every kernel instantiated once. Included by tu.cc after the generic
 // bodies.
+#include "kernels/cpu/generic/peak.inl.h"
+
 #define HOB_KERNEL_TABLE(isa_name)                                                               \
   {                                                                                              \
     .isa = isa_name, .quantise_row = quantise_row,                                               \
@@ -46,5 +48,6 @@
     .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row, \
     .axpy = axpy, .softmax = softmax, .attention_f16 = attention<LoadF16>,                       \
-    .attention_f32 = attention<LoadF32>, .f32_to_f16 = f32_to_f16,                               \
+    .attention_f32 = attention<LoadF32>, .f32_to_f16 = f32_to_f16, .peak_dot = peak_dot,         \
+    .peak_fma = peak_fma,                                                                        \
   }
