@@ -45,6 +45,13 @@ class Bench(HobTest):
         for word in ["GB/s", "GOP/s", "% peak", "experts", "attention", "sampling"]:
             self.assertIn(word, text)
 
+    def test_pinned_threads_compute_the_same(self):
+        self.assertEqual(len(self.json_lines("bench", MOE, "-p", 4, "-n", 4, "-r", 1, "--pin", "--threads", 3)), 2)
+        free, pinned = self.tmp / "free", self.tmp / "pinned"
+        self.ok("logits", MOE, "--tokens", "1,2,3", "--out", free)
+        self.ok("logits", MOE, "--tokens", "1,2,3", "--out", pinned, "--pin")
+        self.assertEqual(free.read_bytes(), pinned.read_bytes())
+
     def test_zero_skips(self):
         self.assertEqual([b["test"] for b in self.json_lines("bench", MOE, "-p", 0, "-n", 4, "-r", 1)], ["decode"])
         self.assertEqual([b["test"] for b in self.json_lines("bench", MOE, "-p", 4, "-n", 0, "-r", 1)], ["prefill"])
