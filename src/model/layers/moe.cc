@@ -14,12 +14,14 @@ MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k)
       weights_(ids_.size()),
       grouping_(n_experts_, max_rows * top_k) {
   groups_.reserve(static_cast<size_t>(n_experts_));
+  leases_.reserve(static_cast<size_t>(n_experts_));
 }
 
 uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
   const uint64_t n_choices = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(top_k);
   const uint64_t per_choice = 3 * sizeof(int32_t) + sizeof(float);  // id, weight, group entry
-  const uint64_t per_expert = 2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup);
+  const uint64_t per_expert =
+      2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) + sizeof(ExpertLease);
   return n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
 }
 
@@ -37,13 +39,12 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   ExpertDemand demand = cache.demand(grouping_.keys());
   compute_shared(ctx, w);  // while the first reads are in flight
   while (true) {
-    std::vector<ExpertLease> leases;
     {
       const ScopedTime wait(ctx.times[Stage::kDiskWait]);
-      leases = demand.next();
+      leases_ = demand.next(std::move(leases_));
     }
-    if (leases.empty()) break;
-    compute_arrived(ctx, leases, k);
+    if (leases_.empty()) break;
+    compute_arrived(ctx, k);
   }
   ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
   add_shared(ctx, w);
@@ -65,9 +66,9 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
   return moe.top_k;
 }
 
-void MoeBlock::compute_arrived(const LayerContext& ctx, std::vector<ExpertLease>& leases, int k) {
+void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
   groups_.clear();
-  for (const ExpertLease& lease : leases) {
+  for (const ExpertLease& lease : leases_) {
     const int e = lease.key().expert;
     if (lease.error()) {
       for (int32_t out_row : grouping_.out_rows(e)) fail_choice(ctx, out_row, k, lease.error());

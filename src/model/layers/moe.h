@@ -28,7 +28,7 @@ class MoeBlock {
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
-  void compute_arrived(const LayerContext& ctx, std::vector<ExpertLease>& leases, int k);
+  void compute_arrived(const LayerContext& ctx, int k);
   void compute_shared(const LayerContext& ctx, const LayerWeights& w);
   void add_shared(const LayerContext& ctx, const LayerWeights& w);
   void fail_choice(const LayerContext& ctx, int out_row, int k, const std::exception_ptr& error);
@@ -39,6 +39,7 @@ class MoeBlock {
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;
   std::vector<ExpertGroup> groups_;
+  std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;
 };
 
