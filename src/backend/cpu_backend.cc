@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +18,11 @@ namespace {
 // Rows of activations that one task multiplies with its weights: enough to spread the unpacking of
 // a weight tile, few enough that their 8-bit blocks (64 x 2 KiB) stay in a 256 KiB L2 beside it.
 constexpr int kTokenTile = 64;
+// Up to here a product streams its weights once and is bound by memory: long tasks. Beyond, a task
+// is 64 outputs x 64 inputs.
+constexpr int kStreamTokens = 4, kTileRows = 64;
+// Outputs of one task that go through a buffer on the stack (16 KiB): 64 rows x 64 tokens.
+constexpr int kTaskOutputs = kTileRows * kTokenTile;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -98,56 +104,58 @@ void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
   x_rows_.resize(static_cast<size_t>(x.rows));
   for (int r = 0; r < x.rows; r++) x_rows_[static_cast<size_t>(r)] = x.row(r);
 
-  // A task is 64 outputs x 64 inputs; one row alone takes fewer outputs when there are too few
-  // tasks for the threads.
-  int total_outputs = 0;
-  for (const LinearOut& o : outs) total_outputs += o.w.n_rows;
-  const int outputs =
-      std::clamp(total_outputs / (8 * n_threads()) / kPanelRows * kPanelRows, kPanelRows, 64);
+  n_rows_.clear();
+  for (const LinearOut& o : outs) n_rows_.push_back(o.w.n_rows);
+  const int max_rows = x.rows <= kStreamTokens ? INT_MAX : kTileRows;
+  split_rows(n_rows_, {n_threads(), kPanelRows, max_rows}, chunks_);
   tasks_.clear();
   for (int t0 = 0; t0 < x.rows; t0 += kTokenTile)
-    for (size_t j = 0; j < outs.size(); j++)
-      for (int r = 0; r < outs[j].w.n_rows; r += outputs)
-        tasks_.push_back({static_cast<int>(j), r, std::min(outputs, outs[j].w.n_rows - r), t0,
-                          std::min(kTokenTile, x.rows - t0)});
-
-  pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
-    const GroupTask& task = tasks_[static_cast<size_t>(i)];
-    const LinearOut& o = outs[static_cast<size_t>(task.group)];
-    const bool direct =
-        task.count % kPanelRows == 0 || !quantised(o.w);  // else the padded panel would overrun y
-    std::array<float, 64 * kTokenTile> padded;
-    float* y = direct ? o.y.row(task.token0) + task.first : padded.data();
-    const size_t stride = direct ? static_cast<size_t>(o.y.stride) : 64;
-    multiply_rows(kernels_, o.w, task.first, task.count,
-                  quantised(o.w) ? acts_.rows() + task.token0 : nullptr,
-                  x_rows_.data() + task.token0, task.n_tokens, y, stride);
-    for (int t = 0; t < task.n_tokens; t++) {
-      float* row = o.y.row(task.token0 + t) + task.first;
-      if (!direct)
-        std::memcpy(row, y + static_cast<size_t>(t) * stride, static_cast<size_t>(task.count) * 4);
-      if (o.bias)
-        for (int r = 0; r < task.count; r++) row[r] += o.bias[task.first + r];
-    }
-  });
+    for (const RowChunk& c : chunks_)
+      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(kTokenTile, x.rows - t0)});
+  pool_.run(static_cast<int>(tasks_.size()),
+            [&](int i) { linear_task(outs, tasks_[static_cast<size_t>(i)]); });
 }
 
-void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
-                            int rows_per_task) {
-  tasks_.clear();
-  for (size_t g = 0; g < groups.size(); g++) {
-    const int n = static_cast<int>(groups[g].rows.size()), n_rows = rows_of(groups[g]);
-    for (int t0 = 0; t0 < n; t0 += kTokenTile)
-      for (int r = 0; r < n_rows; r += rows_per_task)
-        tasks_.push_back({static_cast<int>(g), r, std::min(rows_per_task, n_rows - r), t0,
-                          std::min(kTokenTile, n - t0)});
+void CpuBackend::linear_task(std::span<const LinearOut> outs, const GroupTask& task) {
+  const LinearOut& o = outs[static_cast<size_t>(task.group)];
+  const ActRow* acts = quantised(o.w) ? acts_.rows() + task.token0 : nullptr;
+  const float* const* x = x_rows_.data() + task.token0;
+  // A last panel that is not full would overrun y: it goes through a buffer.
+  const int tail = quantised(o.w) ? task.count % kPanelRows : 0, whole = task.count - tail;
+  if (whole > 0)
+    multiply_rows(kernels_, o.w, task.first, whole, acts, x, task.n_tokens,
+                  o.y.row(task.token0) + task.first, static_cast<size_t>(o.y.stride));
+  std::array<float, kPanelRows * kTokenTile> padded;
+  if (tail > 0)
+    multiply_rows(kernels_, o.w, task.first + whole, tail, acts, x, task.n_tokens, padded.data(),
+                  kPanelRows);
+  for (int t = 0; t < task.n_tokens; t++) {
+    float* row = o.y.row(task.token0 + t) + task.first;
+    if (tail > 0)
+      std::memcpy(row + whole, padded.data() + t * kPanelRows, static_cast<size_t>(tail) * 4);
+    if (o.bias)
+      for (int r = 0; r < task.count; r++) row[r] += o.bias[task.first + r];
   }
 }
 
-// Rows of gate and up per task of the first half: one activation block of the hidden vector, so
-// that the task that computes it can also quantise it.
-constexpr int kHiddenBlock = kActBlock;
-constexpr int kDownRows = 64;
+void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
+                            int unit) {
+  n_rows_.clear();
+  int most_tokens = 1;
+  for (const ExpertGroup& g : groups) {
+    n_rows_.push_back(rows_of(g));
+    most_tokens = std::max(most_tokens, static_cast<int>(g.rows.size()));
+  }
+  // The outputs of a task fit in its buffer.
+  const int max_rows = kTaskOutputs / std::min(most_tokens, kTokenTile) / unit * unit;
+  split_rows(n_rows_, {n_threads(), unit, max_rows}, chunks_);
+  tasks_.clear();
+  for (const RowChunk& c : chunks_) {
+    const int n = static_cast<int>(groups[static_cast<size_t>(c.matrix)].rows.size());
+    for (int t0 = 0; t0 < n; t0 += kTokenTile)
+      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(kTokenTile, n - t0)});
+  }
+}
 
 void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation, Mat out) {
   if (groups.empty()) return;
@@ -175,10 +183,10 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
     }
 
   make_tasks(
-      groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kHiddenBlock);
+      groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kActBlock);
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
-    expert_hidden(x, groups[static_cast<size_t>(task.group)], task);
+    expert_hidden(groups[static_cast<size_t>(task.group)], task);
   });
   if (down_float) {  // the second half reads the hidden rows instead of x
     float* h = reinterpret_cast<float*>(hidden_.data());
@@ -186,32 +194,35 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
       gathered_f32_[r] = h + r * static_cast<size_t>(d_hidden);
   }
   make_tasks(
-      groups, [](const ExpertGroup& g) { return g.down.n_rows; }, kDownRows);
+      groups, [](const ExpertGroup& g) { return g.down.n_rows; }, kPanelRows);
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
     expert_down(groups[static_cast<size_t>(task.group)], task, out);
   });
 }
 
-void CpuBackend::expert_hidden(Mat, const ExpertGroup& group, const GroupTask& task) {
-  std::array<float, kHiddenBlock * kTokenTile> gate, up;
+// Whole activation blocks of the hidden vector per task, so that the task that computes them also
+// quantises them.
+void CpuBackend::expert_hidden(const ExpertGroup& group, const GroupTask& task) {
+  std::array<float, kTaskOutputs> gate, up;
   const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
   const ActRow* acts = gathered_.data() + row0;
   const float* const* rows = gathered_f32_.data() + row0;
+  const int stride = ceil_div(task.count, kActBlock) * kActBlock;
   multiply_rows(kernels_, group.gate, task.first, task.count, acts, rows, task.n_tokens,
-                gate.data(), kHiddenBlock);
+                gate.data(), static_cast<size_t>(stride));
   multiply_rows(kernels_, group.up, task.first, task.count, acts, rows, task.n_tokens, up.data(),
-                kHiddenBlock);
+                static_cast<size_t>(stride));
   const bool to_blocks = quantised(group.down);
   const size_t d_hidden = static_cast<size_t>(group.gate.n_rows),
                first = static_cast<size_t>(task.first);
   for (int t = 0; t < task.n_tokens; t++) {
-    float* g = gate.data() + t * kHiddenBlock;
-    kernels_.swiglu(g, up.data() + t * kHiddenBlock, task.count, g);
+    float* g = gate.data() + t * stride;
+    kernels_.swiglu(g, up.data() + t * stride, task.count, g);
     if (to_blocks) {
       const MutableActRow h = hidden_acts_.mutable_row(row0 + t);
       kernels_.quantise_row(
-          g, kHiddenBlock,
+          g, task.count,
           {h.q + first, h.d + first / 32, h.dsum + first / 32, h.sum16 + first / 16});
     } else {
       float* h = reinterpret_cast<float*>(hidden_.data()) +
@@ -222,14 +233,15 @@ void CpuBackend::expert_hidden(Mat, const ExpertGroup& group, const GroupTask& t
 }
 
 void CpuBackend::expert_down(const ExpertGroup& group, const GroupTask& task, Mat out) {
-  std::array<float, kDownRows * kTokenTile> y;
+  std::array<float, kTaskOutputs> y;
   const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
+  const int stride = ceil_div(task.count, kPanelRows) * kPanelRows;
   multiply_rows(kernels_, group.down, task.first, task.count,
                 quantised(group.down) ? hidden_acts_.rows() + row0 : nullptr,
-                gathered_f32_.data() + row0, task.n_tokens, y.data(), kDownRows);
+                gathered_f32_.data() + row0, task.n_tokens, y.data(), static_cast<size_t>(stride));
   for (int t = 0; t < task.n_tokens; t++)
     std::memcpy(out.row(group.out_rows[static_cast<size_t>(task.token0 + t)]) + task.first,
-                y.data() + t * kDownRows, static_cast<size_t>(task.count) * 4);
+                y.data() + t * stride, static_cast<size_t>(task.count) * 4);
 }
 
 void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {
@@ -381,7 +393,7 @@ size_t CpuBackend::expert_scratch_bytes(int n_rows, int d_hidden, DType down) co
                                                      : static_cast<size_t>(d_hidden) * 4;
   // Per row: its hidden vector, the gathered pointers, and at worst (one row per expert) its own
   // tasks.
-  const size_t tasks = static_cast<size_t>(ceil_div(d_hidden, kHiddenBlock)) * sizeof(GroupTask);
+  const size_t tasks = static_cast<size_t>(ceil_div(d_hidden, kActBlock)) * sizeof(GroupTask);
   return (hidden + 2 * sizeof(ActRow) + sizeof(float*)) * static_cast<size_t>(n_rows) + tasks * 256;
 }
 

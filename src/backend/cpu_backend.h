@@ -3,6 +3,7 @@
 
 #include "backend/act_buffer.h"
 #include "backend/backend.h"
+#include "backend/row_split.h"
 #include "base/thread_pool.h"
 #include "kernels/table.h"
 
@@ -45,10 +46,10 @@ class CpuBackend final : public Backend {
     int group, first, count, token0, n_tokens;
   };
   void quantise(Mat x, ActBuffer& acts);
-  void expert_hidden(Mat x, const ExpertGroup& group, const GroupTask& task);
+  void linear_task(std::span<const LinearOut> outs, const GroupTask& task);
+  void expert_hidden(const ExpertGroup& group, const GroupTask& task);
   void expert_down(const ExpertGroup& group, const GroupTask& task, Mat out);
-  void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
-                  int rows_per_task);
+  void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int unit);
 
   const KernelTable& kernels_;
   ThreadPool pool_;
@@ -58,6 +59,8 @@ class CpuBackend final : public Backend {
   std::vector<ActRow> gathered_;  // acts_ rows in group order
   std::vector<const float*> gathered_f32_;
   std::vector<int> group_first_;  // first gathered row of each group
+  std::vector<int> n_rows_;       // of the matrices of an operation
+  std::vector<RowChunk> chunks_;
   std::vector<GroupTask> tasks_;
   std::vector<const float*> x_rows_;
 };
