@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 preset=${HOB_PRESET:-dev}
 jobs=$(nproc)
 
-scripts/deps.sh build
+groups=(build)
+if [ "$(uname -m)" = x86_64 ]; then groups+=(cross); fi
+scripts/deps.sh "${groups[@]}"
 cmake --preset "$preset" -Wno-dev
 cmake --build --preset "$preset" -j "$jobs"
 exec ctest --preset "$preset" -j "$jobs" --no-label-summary "$@"

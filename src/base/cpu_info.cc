@@ -5,6 +5,11 @@
 #include <algorithm>
 #include <fstream>
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace hob {
 
 CpuFeatures cpu_features() {
@@ -16,6 +21,8 @@ CpuFeatures cpu_features() {
   f.avx512_vnni = f.avx2_fma_f16c && __builtin_cpu_supports("avx512f") &&
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+  f.neon_dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif
   return f;
 }

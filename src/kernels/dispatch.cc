@@ -16,6 +16,10 @@ extern const KernelTable kTable;
 namespace cpu::avx512 {
 extern const KernelTable kTable;
 }
+#elif defined(__aarch64__)
+namespace cpu::neon {
+extern const KernelTable kTable;
+}
 #endif
 
 namespace {
@@ -30,6 +34,8 @@ const IsaRow kIsas[] = {
 #if defined(__x86_64__)
     {&cpu::avx512::kTable, [](const CpuFeatures& f) { return f.avx512_vnni; }},
     {&cpu::avx2::kTable, [](const CpuFeatures& f) { return f.avx2_fma_f16c; }},
+#elif defined(__aarch64__)
+    {&cpu::neon::kTable, [](const CpuFeatures& f) { return f.neon_dotprod; }},
 #endif
     {&cpu::scalar::kTable, [](const CpuFeatures&) { return true; }},
 };

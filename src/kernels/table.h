@@ -83,12 +83,13 @@ struct KernelTable {
   // Multiply-adds as fast as this ISA can: the instruction of mul_panels (8-bit integers), or of
   // mul_rows (f32), on registers. Returns how many were done; *result is theirs. At most
   // kMaxPeakRounds, so that the int32 sums are exact.
-  static constexpr int kMaxPeakRounds = 8192;
+  static constexpr int kMaxPeakRounds = 4096;
   uint64_t (*peak_dot)(int n_rounds, int32_t* result);
   uint64_t (*peak_fma)(int n_rounds, float* result);
 };
 
-// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512"). Throws Error for an
+// The best table for this CPU, or the forced one ("scalar", "avx2", "avx512",
+// "neon"). Throws Error for an
 // unknown name or an ISA that this CPU lacks.
 const KernelTable& select_kernels(const char* forced_isa);
 // All tables that this CPU can run, best first (tests).

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -333,6 +334,49 @@ TEST(Kernels, half_conversion_matches_every_bit_pattern) {
   }
 }
 
+TEST(Kernels, float_ops_same_bits_on_awkward_values) {
+  // Zeros of both signs, subnormals, the ends of exp's range (40 - 127 = -87), overflow, ties. 32
+  // of them, so that they are one block of activations too; its scale is 1.
+  const std::vector<float> x = {0.f,       -0.f,       1e-40f, -1e-40f,    1e-45f, 1.17549435e-38f,
+                                -3e-39f,   0.5f,       1.5f,   2.5f,       -0.5f,  -1.5f,
+                                -2.5f,     126.5f,     125.5f, -126.5f,    -127.,  127.,
+                                86.99999f, -86.99999f, -87.f,  -87.00001f, 87.5f,  88.f,
+                                -88.f,     40.f,       -3.5f,  1e-30f,     -1e-8f, 1.f,
+                                -1.f,      64.5f};
+  std::vector<float> y = x, huge = x;
+  std::reverse(y.begin(), y.end());
+  for (float& v : huge) v *= 1e30f;
+  std::vector<std::vector<float>> first;
+  for (const KernelTable* kernels : tables()) {
+    std::vector<std::vector<float>> all;
+    const auto add = [&](const auto& op, const std::vector<float>& in) {
+      for (int n : {32, 31, 17, 3}) {
+        std::vector<float> out = y;
+        op(in.data(), n, out.data());
+        all.push_back(out);
+      }
+    };
+    for (const auto& in : {x, y, huge}) {
+      add([&](auto* a, int n, auto* o) { kernels->rms_norm(a, x.data(), n, 1e-6f, o); }, in);
+      add([&](auto* a, int n, auto* o) { kernels->swiglu(a, x.data(), n, o); }, in);
+      add([&](auto* a, int n, auto* o) { kernels->axpy(-3e-8f, a, n, o); }, in);
+      add([&](auto* a, int n, auto* o) { kernels->add(a, n, o); }, in);
+      add([&](auto* a, int n, auto* o) { std::copy(a, a + n, o), kernels->softmax(o, n); }, in);
+      const Acts acts = quantise(*kernels, in, 1, 32);
+      all.push_back({acts.q.begin(), acts.q.end()});
+      all.push_back({acts.d[0], acts.dsum[0]});
+    }
+    const Acts acts = quantise(*kernels, x, 1, 32);
+    EXPECT_EQ(acts.d[0], 1.f);
+    const std::vector<int8_t> ties(acts.q.begin() + 7, acts.q.begin() + 16);
+    EXPECT_EQ(ties, (std::vector<int8_t>{0, 2, 2, 0, -2, -2, 126, 126, -126})) << kernels->isa;
+    if (first.empty()) first = all;
+    for (size_t i = 0; i < all.size(); i++)
+      ASSERT_EQ(std::memcmp(first[i].data(), all[i].data(), all[i].size() * 4), 0)
+          << kernels->isa << " result " << i;
+  }
+}
+
 struct AttnCase {
   int n_group, d_k, d_v, first, n_visible;
 };
@@ -394,11 +438,58 @@ TEST_P(Attention, matches_double_and_all_isas_agree) {
   }
 }
 
+TEST_P(Attention, f16_store_gives_the_bits_of_the_same_numbers_in_f32) {
+  const AttnCase c = GetParam();
+  const int block = 16, n_slots = (c.n_visible / block + 1) * block;
+  const auto count = [&](int d) { return static_cast<size_t>(n_slots * d); };
+  const auto q = random_floats(static_cast<size_t>(c.n_group * c.d_k), 1);
+  std::vector<float> k = random_floats(count(c.d_k), 2), v = random_floats(count(c.d_v), 3);
+  std::vector<uint16_t> k16, v16;
+  for (float& f : k) f = f16_to_f32(k16.emplace_back(f32_to_f16(f)));
+  for (float& f : v) f = f16_to_f32(v16.emplace_back(f32_to_f16(f)));
+  std::vector<int32_t> slots(static_cast<size_t>(n_slots));
+  for (int i = 0; i < n_slots; i++) slots[static_cast<size_t>(i)] = n_slots - 1 - i;
+  std::vector<float> first;
+  for (const KernelTable* kernels : tables()) {
+    std::vector<float> out(static_cast<size_t>(c.n_group * c.d_v)), out16(out.size());
+    AttnKernelArgs a;
+    a.q = q.data();
+    a.k = reinterpret_cast<const std::byte*>(k.data());
+    a.v = reinterpret_cast<const std::byte*>(v.data());
+    a.out = out.data();
+    a.slots = slots.data();
+    a.first = c.first;
+    a.n_visible = c.n_visible;
+    a.n_group = c.n_group;
+    a.d_k = c.d_k;
+    a.d_v = c.d_v;
+    a.block_tokens = block;
+    a.n_kv_heads = 1;
+    a.scale = 0.2f;
+    kernels->attention_f32(a);
+    a.k = reinterpret_cast<const std::byte*>(k16.data());
+    a.v = reinterpret_cast<const std::byte*>(v16.data());
+    a.out = out16.data();
+    kernels->attention_f16(a);
+    ASSERT_EQ(std::memcmp(out.data(), out16.data(), out.size() * 4), 0) << kernels->isa;
+    if (first.empty()) first = out16;
+    ASSERT_EQ(std::memcmp(first.data(), out16.data(), out.size() * 4), 0) << kernels->isa;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
                          testing::Values(AttnCase{1, 16, 16, 0, 1}, AttnCase{3, 64, 64, 0, 63},
                                          AttnCase{8, 64, 32, 0, 64}, AttnCase{7, 128, 128, 0, 65},
                                          AttnCase{4, 24, 40, 0, 200}, AttnCase{15, 16, 16, 70, 131},
                                          AttnCase{2, 128, 128, 64, 300}));
+
+// The comparisons of this file are empty with a table missing: whoever knows the CPU (the tests
+// under an emulator) says what has to be there.
+TEST(Kernels, the_best_isa_is_the_expected_one) {
+  const char* expected = std::getenv("HOB_EXPECT_ISA");
+  EXPECT_STREQ(select_kernels(nullptr).isa, expected ? expected : tables().front()->isa);
+  EXPECT_STREQ(tables().back()->isa, "scalar");
+}
 
 TEST(Kernels, unknown_forced_isa_is_an_error_that_lists_the_known_ones) {
   try {

@@ -17,15 +17,14 @@ struct V16 {
 struct I16 {
   __m256i a, b;
 };
-struct B16 {
-  __m128i v;
-};  // one byte per row
 struct B64 {
   __m256i a, b;
 };  // 16 rows x 4 consecutive codes
 
-// 2 acts x (2 integer + 2 float) accumulators + line (2) + temporaries fill the 16 registers.
-constexpr int kTileActs = 2;
+// 1 panel x 3 acts: 6 integer + 6 float accumulators, line (2), activation and product fill the 16
+// registers.
+constexpr int kTilePanels = 1;
+constexpr int kTileActs = 3;
 constexpr int kMaxGemvActs = 2;
 
 inline V16 vload(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
@@ -96,27 +95,6 @@ inline int32_t ireduce_add(I16 x) {
   __m128i c = _mm_add_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
   c = _mm_add_epi32(c, _mm_shuffle_epi32(c, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(c, _mm_shuffle_epi32(c, 0xb1)));
-}
-inline B16 sload(const void* p) { return {_mm_loadu_si128(static_cast<const __m128i*>(p))}; }
-inline B16 sor(B16 a, B16 b) { return {_mm_or_si128(a.v, b.v)}; }
-template <int kShift, int kMask>
-inline B16 sbits(B16 a) {
-  return {_mm_and_si128(_mm_srli_epi16(a.v, kShift), _mm_set1_epi8(kMask))};
-}
-template <int kShift>
-inline B16 sleft(B16 a) {
-  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift),
-                        _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
-}
-inline B16 ssub(B16 a, int x) { return {_mm_sub_epi8(a.v, _mm_set1_epi8(static_cast<char>(x)))}; }
-template <bool kHigh>
-inline B16 sload_half(const void* p) {
-  __m128i a = _mm_loadu_si128(static_cast<const __m128i*>(p));
-  __m128i b = _mm_loadu_si128(static_cast<const __m128i*>(p) + 1);
-  const __m128i low = _mm_set1_epi16(255);
-  a = kHigh ? _mm_srli_epi16(a, 8) : _mm_and_si128(a, low);
-  b = kHigh ? _mm_srli_epi16(b, 8) : _mm_and_si128(b, low);
-  return {_mm_packus_epi16(a, b)};
 }
 inline V16 vzero_below(V16 x, V16 limit, V16 y) {
   return {_mm256_and_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_GE_OQ), y.a),
@@ -192,4 +170,38 @@ inline I16 dot_signed(I16 acc, B64 w, int32_t a4) {
   const __m256i a = _mm256_set1_epi32(a4);
   return {dot4(acc.a, _mm256_abs_epi8(w.a), _mm256_sign_epi8(a, w.a)),
           dot4(acc.b, _mm256_abs_epi8(w.b), _mm256_sign_epi8(a, w.b))};
+}
+
+// Sums of a tile: maddubs gives pairs of products in 16 bits; as many of them are added there as
+// cannot overflow (a pair is at most 2 * code * 127), then one madd widens them all.
+constexpr int partial_run(int max_code, bool is_signed, int n_groups) {
+  const int fits = is_signed ? 1 : 32767 / (2 * 127 * max_code);
+  int run = n_groups;
+  while (run > fits) run /= 2;
+  return run;
+}
+struct Partial {
+  __m256i a, b;
+};
+inline Partial partial_start(I16) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+// g++ 12 would hold back all additions of an unrolled run and spill the products: the empty asm
+// makes each sum exist before the next product.
+inline __m256i add_now(__m256i sum, __m256i x) {
+  sum = _mm256_add_epi16(sum, x);
+  asm("" : "+x"(sum));
+  return sum;
+}
+template <bool kSigned>
+inline Partial partial_dot(Partial part, B64 w, int32_t a4) {
+  const __m256i a = _mm256_set1_epi32(a4);
+  if constexpr (kSigned)
+    return {add_now(part.a, _mm256_maddubs_epi16(_mm256_abs_epi8(w.a), _mm256_sign_epi8(a, w.a))),
+            add_now(part.b, _mm256_maddubs_epi16(_mm256_abs_epi8(w.b), _mm256_sign_epi8(a, w.b)))};
+  return {add_now(part.a, _mm256_maddubs_epi16(w.a, a)),
+          add_now(part.b, _mm256_maddubs_epi16(w.b, a))};
+}
+inline I16 partial_total(I16 sum, Partial part) {
+  const __m256i one = _mm256_set1_epi16(1);
+  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(part.a, one)),
+          _mm256_add_epi32(sum.b, _mm256_madd_epi16(part.b, one))};
 }

@@ -12,6 +12,7 @@
 namespace hob::cpu::avx2 {
 namespace {
 // clang-format off: each file uses the ones before it
+#include "kernels/cpu/generic/sse_bytes.inl.h"
 #include "kernels/cpu/avx2/simd.h"
 #include "kernels/cpu/generic/quant_blocks.inl.h"
 #include "kernels/cpu/generic/quant_mul.inl.h"

@@ -13,13 +13,13 @@
 
 using V16 = __m512;
 using I16 = __m512i;
-struct B16 {
-  __m128i v;
-};                    // one byte per row
 using B64 = __m512i;  // 16 rows x 4 consecutive codes
 
-// 8 integer + 8 float accumulators + line + scale + minimum = 19 of 32 registers.
-constexpr int kTileActs = 8;
+// 2 panels x 4 acts: 8 integer + 8 float accumulators, 2 lines, scales and temporaries: 24 of 32
+// registers. Per group of codes 2 lines and 4 broadcasts are loaded for 8 dot products; 1 x 8 would
+// need 9 loads, and a core loads one 64-byte register per cycle, as many as it multiplies.
+constexpr int kTilePanels = 2;
+constexpr int kTileActs = 4;
 constexpr int kMaxGemvActs = 4;
 
 inline V16 vload(const float* p) { return _mm512_loadu_ps(p); }
@@ -74,27 +74,6 @@ inline int32_t ireduce_add(I16 a) {
   __m128i c = _mm_add_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
   c = _mm_add_epi32(c, _mm_shuffle_epi32(c, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(c, _mm_shuffle_epi32(c, 0xb1)));
-}
-inline B16 sload(const void* p) { return {_mm_loadu_si128(static_cast<const __m128i*>(p))}; }
-inline B16 sor(B16 a, B16 b) { return {_mm_or_si128(a.v, b.v)}; }
-template <int kShift, int kMask>
-inline B16 sbits(B16 a) {
-  return {_mm_and_si128(_mm_srli_epi16(a.v, kShift), _mm_set1_epi8(kMask))};
-}
-template <int kShift>
-inline B16 sleft(B16 a) {
-  return {_mm_and_si128(_mm_slli_epi16(a.v, kShift),
-                        _mm_set1_epi8(static_cast<char>(0xff << kShift & 0xff)))};
-}
-inline B16 ssub(B16 a, int x) { return {_mm_sub_epi8(a.v, _mm_set1_epi8(static_cast<char>(x)))}; }
-template <bool kHigh>
-inline B16 sload_half(const void* p) {
-  __m128i a = _mm_loadu_si128(static_cast<const __m128i*>(p));
-  __m128i b = _mm_loadu_si128(static_cast<const __m128i*>(p) + 1);
-  const __m128i low = _mm_set1_epi16(255);
-  a = kHigh ? _mm_srli_epi16(a, 8) : _mm_and_si128(a, low);
-  b = kHigh ? _mm_srli_epi16(b, 8) : _mm_and_si128(b, low);
-  return {_mm_packus_epi16(a, b)};
 }
 inline V16 vzero_below(V16 x, V16 limit, V16 y) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), y);

@@ -4,6 +4,7 @@
 //
 //   kBlock    weights per row in a block          kSub   weights that share a scale
 //   kChunk    weights whose lines one call emits  kZero  subtracted from every (unsigned) code
+//   kMaxCode  largest magnitude of a code as it stands in a line
 //   chunk<C>(block, emit)     emit(g, line): codes 4g..4g+3 of chunk C, for g in [0, kChunk/4), any
 //   order scales<C>(block, d, m)    weight = d[s] * (code - kZero) - m[s] for sub-block s of chunk
 //   C; m only if kHasMin
@@ -23,7 +24,7 @@ inline void emit_nibbles32(const uint8_t* lines, Emit&& emit) {
 }
 
 struct BlockQ4_0 {
-  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 8;
+  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 8, kMaxCode = 15;
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -36,7 +37,7 @@ struct BlockQ4_0 {
 };
 
 struct BlockQ4_1 {
-  static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 15;
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -66,7 +67,7 @@ inline void emit_fives(const uint8_t* high, const uint8_t* lines, Emit&& emit) {
 }
 
 struct BlockQ5_0 {
-  static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kChunk = 32, kZero = 16;
+  static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kChunk = 32, kZero = 16, kMaxCode = 31;
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -79,7 +80,7 @@ struct BlockQ5_0 {
 };
 
 struct BlockQ5_1 {
-  static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 31;
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -93,7 +94,7 @@ struct BlockQ5_1 {
 };
 
 struct BlockQ8_0 {
-  static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 128;
   static constexpr bool kSigned = true, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -106,7 +107,7 @@ struct BlockQ8_0 {
 };
 
 struct BlockQ2_K {
-  static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kChunk = 128, kZero = 0;
+  static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kChunk = 128, kZero = 0, kMaxCode = 3;
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -130,7 +131,7 @@ struct BlockQ2_K {
 };
 
 struct BlockQ3_K {
-  static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kChunk = 128, kZero = 4;
+  static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kChunk = 128, kZero = 4, kMaxCode = 7;
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -181,7 +182,7 @@ inline void scales_k4(const uint8_t* b, V16* d, V16* m) {
 }
 
 struct BlockQ4_K {
-  static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kChunk = 64, kZero = 0;
+  static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kChunk = 64, kZero = 0, kMaxCode = 15;
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -198,7 +199,7 @@ struct BlockQ4_K {
 };
 
 struct BlockQ5_K {
-  static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kChunk = 64, kZero = 0;
+  static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kChunk = 64, kZero = 0, kMaxCode = 31;
   static constexpr bool kSigned = false, kHasMin = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -216,7 +217,8 @@ struct BlockQ5_K {
 };
 
 struct BlockQ6_K {
-  static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kChunk = 128, kZero = 32;
+  static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kChunk = 128, kZero = 32,
+                       kMaxCode = 63;
   static constexpr bool kSigned = false, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -251,7 +253,7 @@ inline void emit_table32(const uint8_t* lines, const int8_t* table, Emit&& emit)
 }
 
 struct BlockIQ4_NL {
-  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 127;
   static constexpr bool kSigned = true, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -264,7 +266,8 @@ struct BlockIQ4_NL {
 };
 
 struct BlockIQ4_XS {
-  static constexpr int kBlock = 256, kBytes = 136, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 256, kBytes = 136, kSub = 32, kChunk = 32, kZero = 0,
+                       kMaxCode = 127;
   static constexpr bool kSigned = true, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
@@ -279,7 +282,7 @@ struct BlockIQ4_XS {
 };
 
 struct BlockMXFP4 {
-  static constexpr int kBlock = 32, kBytes = 17, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr int kBlock = 32, kBytes = 17, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 12;
   static constexpr bool kSigned = true, kHasMin = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {

@@ -54,12 +54,11 @@ inline void gemv_chunk(const uint8_t* block, const ActRow* acts, int k0, V16* ac
   I16 isum[N][kSubs];
   HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int s = 0; s < kSubs; s++) isum[t][s] =
       start_sum<T>(acts[t], k + s * T::kSub);
-  T::template chunk<C>(
-      block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
-        const B64 line = prepare_line<T>(codes);
-        HOB_UNROLL for (int t = 0; t < N; t++) isum[t][4 * g / T::kSub] =
-            dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
-      });
+  T::template chunk<C>(block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
+    const B64 line = prepare_line<T>(codes);
+    HOB_UNROLL for (int t = 0; t < N; t++) isum[t][4 * g / T::kSub] =
+        dot_line<T>(isum[t][4 * g / T::kSub], line, load_act4(acts[t].q + k + 4 * g));
+  });
   V16 d[kSubs], m[kSubs];
   T::template scales<C>(block, d, m);
   HOB_UNROLL for (int s = 0; s < kSubs; s++) HOB_UNROLL for (int t = 0; t < N; t++) acc[t] =
@@ -91,6 +90,9 @@ void gemv_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, f
 // 16 rows x 256 codes are 4 KiB, their scales at most 2 KiB: with a group of activations they stay
 // in a 32 KiB L1.
 constexpr int kTileK = 256;
+// Activations that share the unpacking of a tile.
+constexpr int kTiledActs = 64;
+constexpr int kTileSums = kTilePanels * kPanelRows;
 template <class T>
 struct Tile {
   alignas(64) uint8_t lines[kTileK / 4 * 64];
@@ -103,10 +105,9 @@ inline void unpack_chunk(const uint8_t* block, Tile<T>* tile, int k) {
   constexpr int kSubs = kSubsPerChunk<T>;
   k += C * T::kChunk;
   uint8_t* lines = tile->lines + k * 16;
-  T::template chunk<C>(
-      block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
-        bstore(lines + 64 * g, prepare_line<T>(codes));
-      });
+  T::template chunk<C>(block, [&](int g, B64 codes) HOB_INLINE_LAMBDA {
+    bstore(lines + 64 * g, prepare_line<T>(codes));
+  });
   V16 d[kSubs], m[kSubs];
   T::template scales<C>(block, d, m);
   HOB_UNROLL for (int s = 0; s < kSubs; s++) {
@@ -120,61 +121,106 @@ inline void unpack_block(const uint8_t* block, Tile<T>* tile, int k,
   (unpack_chunk<T, C>(block, tile, k), ...);
 }
 
-// sums [N][16] += tile * activations [k0, k0 + n_k).
-template <class T, int N>
-inline void tile_times_acts(const Tile<T>& tile, int n_k, const ActRow* acts, int k0, float* sums) {
-  V16 acc[N];
+// Exact sums of one sub-block for R panels x N activations.
+template <class T, int R, int N>
+inline void tile_sums(const Tile<T>* tiles, const ActRow* acts, const int8_t* const* q, int k0,
+                      int k, I16 (*isum)[N]) {
+  HOB_UNROLL for (int t = 0; t < N; t++) {
+    const I16 start = start_sum<T>(acts[t], k0 + k);
+    HOB_UNROLL for (int r = 0; r < R; r++) isum[r][t] = start;
+  }
+  constexpr int kGroups = T::kSub / 4, kRun = partial_run(T::kMaxCode, T::kSigned, kGroups);
+  HOB_UNROLL for (int run = 0; run < kGroups; run += kRun) {
+    Partial part[R][N];
+    HOB_UNROLL for (int r = 0; r < R; r++) HOB_UNROLL for (int t = 0; t < N; t++) part[r][t] =
+        partial_start(isum[r][t]);
+    HOB_UNROLL for (int g = run; g < run + kRun; g++) {
+      B64 line[R];
+      HOB_UNROLL for (int r = 0; r < R; r++) line[r] = bload(tiles[r].lines + k * 16 + 64 * g);
+      HOB_UNROLL for (int t = 0; t < N; t++) {
+        const int32_t a4 = load_act4(q[t] + k + 4 * g);
+        HOB_UNROLL for (int r = 0; r < R; r++) part[r][t] =
+            partial_dot<T::kSigned>(part[r][t], line[r], a4);
+      }
+    }
+    HOB_UNROLL for (int r = 0; r < R; r++) HOB_UNROLL for (int t = 0; t < N; t++) isum[r][t] =
+        partial_total(isum[r][t], part[r][t]);
+  }
+}
+
+// sums [N][kTilePanels * 16] += tiles of R panels * activations [k0, k0 + n_k).
+template <class T, int R, int N>
+inline void tile_times_acts(const Tile<T>* tiles, int n_k, const ActRow* acts, int k0,
+                            float* sums) {
+  V16 acc[R][N];
   const int8_t* q[N];
   HOB_UNROLL for (int t = 0; t < N; t++) {
-    acc[t] = vload(sums + 16 * t);
+    HOB_UNROLL for (int r = 0; r < R; r++) acc[r][t] = vload(sums + kTileSums * t + 16 * r);
     q[t] = acts[t].q + k0;
   }
   for (int k = 0; k < n_k; k += T::kSub) {
-    I16 isum[N];
-    HOB_UNROLL for (int t = 0; t < N; t++) isum[t] = start_sum<T>(acts[t], k0 + k);
-    HOB_UNROLL for (int g = 0; g < T::kSub / 4; g++) {
-      const B64 line = bload(tile.lines + k * 16 + 64 * g);
-      HOB_UNROLL for (int t = 0; t < N; t++) isum[t] =
-          dot_line<T>(isum[t], line, load_act4(q[t] + k + 4 * g));
+    I16 isum[R][N];
+    tile_sums<T, R, N>(tiles, acts, q, k0, k, isum);
+    HOB_UNROLL for (int r = 0; r < R; r++) {
+      const V16 d = vload(tiles[r].d[k / T::kSub]);
+      const V16 m = T::kHasMin ? vload(tiles[r].m[k / T::kSub]) : d;
+      HOB_UNROLL for (int t = 0; t < N; t++) acc[r][t] =
+          add_sub_block<T>(acc[r][t], isum[r][t], d, m, acts[t], k0 + k);
     }
-    const V16 d = vload(tile.d[k / T::kSub]), m = T::kHasMin ? vload(tile.m[k / T::kSub]) : d;
-    HOB_UNROLL for (int t = 0; t < N; t++) acc[t] =
-        add_sub_block<T>(acc[t], isum[t], d, m, acts[t], k0 + k);
   }
-  HOB_UNROLL for (int t = 0; t < N; t++) vstore(sums + 16 * t, acc[t]);
+  HOB_UNROLL for (int t = 0; t < N; t++) HOB_UNROLL for (int r = 0; r < R; r++)
+      vstore(sums + kTileSums * t + 16 * r, acc[r][t]);
+}
+
+template <class T, int R, int N>
+inline int tile_times_rows(const Tile<T>* tiles, int n_k, const ActRow* acts, int t, int n, int k0,
+                           float* sums) {
+  for (; t + N <= n; t += N)
+    tile_times_acts<T, R, N>(tiles, n_k, acts + t, k0, sums + kTileSums * t);
+  return t;
+}
+
+// R panels times n activations, into y [n][R * 16].
+template <class T, int R>
+void tiled_panels(const uint8_t* w, int d_in, const ActRow* acts, int n, float* y,
+                  size_t y_stride) {
+  const size_t panel = static_cast<size_t>(d_in) / T::kBlock * T::kBytes * kPanelRows;
+  alignas(64) float sums[kTiledActs * kTileSums];
+  memset(sums, 0, static_cast<size_t>(n) * kTileSums * 4);
+  for (int k0 = 0; k0 < d_in; k0 += kTileK) {
+    const int n_k = d_in - k0 < kTileK ? d_in - k0 : kTileK;
+    Tile<T> tiles[R];
+    for (int r = 0; r < R; r++) {
+      const uint8_t* block = w + static_cast<size_t>(r) * panel +
+                             static_cast<size_t>(k0 / T::kBlock * T::kBytes * kPanelRows);
+      for (int k = 0; k < n_k; k += T::kBlock, block += T::kBytes * kPanelRows)
+        unpack_block<T>(block, &tiles[r], k, Chunks<T>{});
+    }
+    int t = tile_times_rows<T, R, kTileActs>(tiles, n_k, acts, 0, n, k0, sums);
+    if constexpr (kTileActs > 4) t = tile_times_rows<T, R, 4>(tiles, n_k, acts, t, n, k0, sums);
+    if constexpr (kTileActs > 2) t = tile_times_rows<T, R, 2>(tiles, n_k, acts, t, n, k0, sums);
+    if constexpr (kTileActs > 1) tile_times_rows<T, R, 1>(tiles, n_k, acts, t, n, k0, sums);
+  }
+  for (int t = 0; t < n; t++)
+    memcpy(y + static_cast<size_t>(t) * y_stride, sums + kTileSums * t, 64 * R);
 }
 
 template <class T>
-void tiled_panels(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, int n_acts,
-                  float* y, size_t y_stride) {
-  constexpr int kMaxActs =
-      128;  // 8 KiB of sums; the unpacking of a tile is spread over this many rows
-  for (int p = 0; p < n_panels;
-       p++, w += static_cast<size_t>(d_in) / T::kBlock * T::kBytes * kPanelRows) {
-    for (int t0 = 0; t0 < n_acts; t0 += kMaxActs) {
-      const int n = n_acts - t0 < kMaxActs ? n_acts - t0 : kMaxActs;
-      alignas(64) float sums[kMaxActs * 16];
-      memset(sums, 0, static_cast<size_t>(n) * 64);
-      const uint8_t* block = w;
-      for (int k0 = 0; k0 < d_in; k0 += kTileK) {
-        const int n_k = d_in - k0 < kTileK ? d_in - k0 : kTileK;
-        Tile<T> tile;
-        for (int k = 0; k < n_k; k += T::kBlock, block += T::kBytes * kPanelRows)
-          unpack_block<T>(block, &tile, k, Chunks<T>{});
-        int t = 0;
-        for (; t + kTileActs <= n; t += kTileActs)
-          tile_times_acts<T, kTileActs>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
-        if constexpr (kTileActs == 8)
-          for (; t + 4 <= n; t += 4)
-            tile_times_acts<T, 4>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
-        if constexpr (kTileActs >= 4)
-          for (; t + 2 <= n; t += 2)
-            tile_times_acts<T, 2>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
-        for (; t < n; t++) tile_times_acts<T, 1>(tile, n_k, acts + t0 + t, k0, sums + 16 * t);
-      }
-      for (int t = 0; t < n; t++)
-        memcpy(y + static_cast<size_t>(t0 + t) * y_stride + p * kPanelRows, sums + 16 * t, 64);
+void tiled(const uint8_t* w, int d_in, int n_panels, const ActRow* acts, int n_acts, float* y,
+           size_t y_stride) {
+  const size_t panel = static_cast<size_t>(d_in) / T::kBlock * T::kBytes * kPanelRows;
+  for (int p = 0; p < n_panels;) {
+    const int n_tile = p + kTilePanels <= n_panels ? kTilePanels : 1;
+    const uint8_t* from = w + static_cast<size_t>(p) * panel;
+    for (int t0 = 0; t0 < n_acts; t0 += kTiledActs) {
+      const int n = n_acts - t0 < kTiledActs ? n_acts - t0 : kTiledActs;
+      float* to = y + static_cast<size_t>(t0) * y_stride + p * kPanelRows;
+      if (n_tile == kTilePanels)
+        tiled_panels<T, kTilePanels>(from, d_in, acts + t0, n, to, y_stride);
+      else
+        tiled_panels<T, 1>(from, d_in, acts + t0, n, to, y_stride);
     }
+    p += n_tile;
   }
 }
 
@@ -194,5 +240,5 @@ void mul_panels(const std::byte* panels, int d_in, int n_panels, const ActRow* a
     if (n_acts == 3) return gemv_panels<T, 3>(w, d_in, n_panels, acts, y, y_stride);
     if (n_acts == 4) return gemv_panels<T, 4>(w, d_in, n_panels, acts, y, y_stride);
   }
-  tiled_panels<T>(w, d_in, n_panels, acts, n_acts, y, y_stride);
+  tiled<T>(w, d_in, n_panels, acts, n_acts, y, y_stride);
 }

@@ -20,6 +20,7 @@ struct B64 {
 };  // 16 rows x 4 consecutive codes
 
 // Tokens per weight line in the tiled product: no registers to fill here.
+constexpr int kTilePanels = 1;
 constexpr int kTileActs = 1;
 constexpr int kMaxGemvActs = 1;
 

@@ -1,0 +1,28 @@
+// The only compiled file of this ISA (flags: src/kernels/isa_flags.cmake). Everything lives in an
+// anonymous namespace except the table, so no symbol compiled with this ISA's flags can serve
+// another.
+#include <math.h>
+#include <string.h>
+
+#include <utility>
+
+#include "kernels/table.h"
+
+#include <arm_neon.h>
+namespace hob::cpu::neon {
+namespace {
+// clang-format off: each file uses the ones before it
+#include "kernels/cpu/neon/simd.h"
+#include "kernels/cpu/generic/wide_partials.inl.h"
+#include "kernels/cpu/generic/quant_blocks.inl.h"
+#include "kernels/cpu/generic/quant_mul.inl.h"
+#include "kernels/cpu/generic/float_ops.inl.h"
+#include "kernels/cpu/generic/attention.inl.h"
+#include "kernels/cpu/generic/table.inl.h"
+// clang-format on
+}  // namespace
+
+extern const KernelTable kTable;
+const KernelTable kTable = HOB_KERNEL_TABLE("neon");
+
+}  // namespace hob::cpu::neon
