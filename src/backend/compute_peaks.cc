@@ -15,39 +15,51 @@ namespace hob {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr double kWindowSeconds =
-    0.01;  // some hundred calls: the clock's grain is nothing beside it
+// Some hundred calls: the clock's grain is nothing beside it.
+constexpr auto kWindow = std::chrono::milliseconds(10);
 constexpr int kWindows = 5;
 
-// Multiply-adds per second of one thread.
-double window_rate(const std::function<uint64_t()>& work) {
-  const auto start = Clock::now();
+struct Window {  // of one thread
+  Clock::time_point begin, end;
   uint64_t n_macs = 0;
-  double seconds = 0;
-  while (seconds < kWindowSeconds) {
-    n_macs += work();
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
+};
+
+void fill(Window& w, const std::function<uint64_t()>& work) {
+  w = {.begin = Clock::now(), .end = {}, .n_macs = 0};
+  do {
+    w.n_macs += work();
+    w.end = Clock::now();
+  } while (w.end - w.begin < kWindow);
+}
+
+// All threads' work from the first to begin to the last to end: they must not count as parallel
+// when they took turns.
+double rate_of(const std::vector<Window>& windows) {
+  Clock::time_point begin = windows[0].begin, end = windows[0].end;
+  uint64_t n_macs = 0;
+  for (const Window& w : windows) {
+    begin = std::min(begin, w.begin);
+    end = std::max(end, w.end);
+    n_macs += w.n_macs;
   }
-  return static_cast<double>(n_macs) / seconds;
+  return static_cast<double>(n_macs) / std::chrono::duration<double>(end - begin).count();
 }
 
 // The best of some windows in which all threads work at once: the question is what the cores can
 // do.
 double best_rate(int n_threads, const std::function<uint64_t()>& work) {
-  std::vector<double> rates(static_cast<size_t>(n_threads));
+  std::vector<Window> windows(static_cast<size_t>(n_threads));
   std::barrier start(n_threads);
   double best = 0;
-  for (int window = 0; window < kWindows; window++) {
+  for (int i = 0; i < kWindows; i++) {
     std::vector<std::jthread> threads;
-    for (double& rate : rates)
+    for (Window& w : windows)
       threads.emplace_back([&] {
         start.arrive_and_wait();
-        rate = window_rate(work);
+        fill(w, work);
       });
     threads.clear();
-    double total = 0;
-    for (const double rate : rates) total += rate;
-    best = std::max(best, total);
+    best = std::max(best, rate_of(windows));
   }
   return best;
 }
