@@ -140,43 +140,56 @@ void mul_rows(benchmark::State& state, const Isa& isa, KernelTable::MulRows kern
           [&] { kernel(weights.next(), kWidth, kWidth, rows.data(), n, y.data(), kWidth); });
 }
 
-// One decoded row over `depth` positions, the query heads of one KV head; eight KV heads in turn.
-void attention(benchmark::State& state, const Isa& isa, void (*kernel)(const AttnKernelArgs&),
-               size_t size) {
-  constexpr int kHeads = 8, kDim = 128, kBlock = 16;
-  const int group = static_cast<int>(state.range(0)), depth = static_cast<int>(state.range(1));
-  const size_t head_stride = size_t{kBlock} * kDim * size;
-  const AlignedBuffer k = random_bytes(static_cast<size_t>(depth) * kHeads * kDim * size);
+// The queries that share one KV head over `depth` positions: the heads of a decoded row, or 64 of
+// several rows of a prompt; eight KV heads in turn.
+constexpr int kKvHeads = 8, kHeadWidth = 128;
+
+void attention(benchmark::State& state, const Isa& isa, KvType type) {
+  const int n_queries = static_cast<int>(state.range(0)), depth = static_cast<int>(state.range(1));
+  const size_t block_bytes = kv_block_bytes(type, kHeadWidth);
+  const AlignedBuffer k =
+      random_bytes(static_cast<size_t>(depth / kKvBlock) * kKvHeads * block_bytes);
   const AlignedBuffer v = random_bytes(k.size());
-  const std::vector<float> q = ramp(static_cast<size_t>(group) * kDim);
+  const std::vector<float> q = ramp(static_cast<size_t>(n_queries) * kHeadWidth);
   std::vector<float> out(q.size());
+  std::vector<AttnQuery> queries;
+  for (size_t i = 0; i < q.size(); i += kHeadWidth) queries.push_back({&q[i], &out[i], depth});
   std::vector<int32_t> slots(static_cast<size_t>(depth));
   for (int p = 0; p < depth; p++) slots[static_cast<size_t>(p)] = p;
   AttnKernelArgs args;
-  args.q = q.data();
-  args.out = out.data();
+  args.queries = queries.data();
+  args.n_queries = n_queries;
+  args.k_stride = args.v_stride = kKvHeads * block_bytes;
   args.slots = slots.data();
-  args.n_visible = depth;
-  args.n_group = group;
-  args.d_k = args.d_v = kDim;
-  args.block_tokens = kBlock;
-  args.n_kv_heads = kHeads;
+  args.d_k = args.d_v = kHeadWidth;
   args.scale = 0.1f;
   size_t head = 0;
-  const Work work = {.bytes = 2.0 * depth * kDim * static_cast<double>(size),
-                     .fma_macs = 2.0 * depth * group * kDim};
+  const Work work = {.bytes = 2.0 * depth / kKvBlock * static_cast<double>(block_bytes),
+                     .fma_macs = 2.0 * depth * n_queries * kHeadWidth};
   measure(state, isa, work, [&] {
-    args.k = k.data() + head * head_stride;
-    args.v = v.data() + head * head_stride;
-    kernel(args);
-    head = (head + 1) % kHeads;
+    args.k = k.data() + head * block_bytes;
+    args.v = v.data() + head * block_bytes;
+    isa.kernels->attention[static_cast<size_t>(type)](args);
+    head = (head + 1) % kKvHeads;
+  });
+}
+
+// K and V of one head of one token.
+void kv_write(benchmark::State& state, const Isa& isa, KvType type) {
+  const std::vector<float> x = ramp(kHeadWidth);
+  AlignedBuffer k(kv_block_bytes(type, kHeadWidth)), v(k.size());
+  int token = 0;
+  const double written = 2.0 * static_cast<double>(k.size()) / kKvBlock;
+  measure(state, isa, {.bytes = 2 * 4 * kHeadWidth + written}, [&] {
+    isa.kernels->kv_write[static_cast<size_t>(type)](x.data(), kHeadWidth, token, true, k.data());
+    isa.kernels->kv_write[static_cast<size_t>(type)](x.data(), kHeadWidth, token, false, v.data());
+    token = (token + 1) % kKvBlock;
   });
 }
 
 // Kernels that work on single rows of kWidth floats.
 struct Row {
   std::vector<float> x = ramp(kWidth), w = ramp(kWidth), y = ramp(kWidth);
-  std::vector<uint16_t> half = std::vector<uint16_t>(kWidth);
   std::vector<int8_t> q = std::vector<int8_t>(kWidth);
   std::vector<float> d = std::vector<float>(kWidth / 32), dsum = d;
   std::vector<int32_t> sum16 = std::vector<int32_t>(kWidth / 16);
@@ -201,8 +214,6 @@ constexpr RowKernel kRowKernels[] = {
     {"axpy", 4 + 4 + 4,
      [](const KernelTable& k, Row& r) { k.axpy(1e-9f, r.x.data(), kWidth, r.y.data()); }},
     {"softmax", 4 + 4, [](const KernelTable& k, Row& r) { k.softmax(r.x.data(), kWidth); }},
-    {"f32_to_f16", 4 + 2,
-     [](const KernelTable& k, Row& r) { k.f32_to_f16(r.x.data(), kWidth, r.half.data()); }},
 };
 
 void row_kernel(benchmark::State& state, const Isa& isa, const RowKernel* kernel) {
@@ -236,9 +247,13 @@ void register_isa(const Isa& isa) {
   over_rows(add(prefix + "mul/F32", mul_rows, isa, k.mul_rows_f32, size_t{4}));
   over_rows(add(prefix + "mul/F16", mul_rows, isa, k.mul_rows_f16, size_t{2}));
   over_rows(add(prefix + "mul/BF16", mul_rows, isa, k.mul_rows_bf16, size_t{2}));
-  for (auto* b : {add(prefix + "attention/F16", attention, isa, k.attention_f16, size_t{2}),
-                  add(prefix + "attention/F32", attention, isa, k.attention_f32, size_t{4})})
-    b->ArgNames({"heads", "depth"})->ArgsProduct({{1, 4, 8}, {64, 1024, 16384}});
+  for (const KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8}) {
+    const std::string name = kv_type_name(type);
+    add(prefix + "attention/" + name, attention, isa, type)
+        ->ArgNames({"queries", "depth"})
+        ->ArgsProduct({{1, 4, 8, kMaxAttnQueries}, {64, 1024, 16384}});
+    add(prefix + "kv_write/" + name, kv_write, isa, type);
+  }
   for (const RowKernel& kernel : kRowKernels) add(prefix + kernel.name, row_kernel, isa, &kernel);
 }
 

@@ -22,7 +22,7 @@ uint64_t size_option(const char* name, const std::string& text) {
 KvType kv_option(const std::string& text) {
   if (text == "f16") return KvType::kF16;
   if (text == "f32") return KvType::kF32;
-  if (text == "q8") refuse_unsupported("--kv q8");
+  if (text == "q8") return KvType::kQ8;
   throw UsageError(fmt::format("[usage] --kv: expected f16, f32 or q8, got '{}'", text));
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/kv_block.h"
 #include "tensor/dtype.h"
 
 namespace hob {
@@ -62,13 +63,11 @@ struct RopeTable {
   RopeKind kind = RopeKind::kHalves;
 };
 
-enum class KvType { kF16, kF32 };
-
-// One layer's K and V. Slot s of KV head h starts at element
-//   ((s / kKvBlock) * n_kv_heads + h) * kKvBlock * d + (s % kKvBlock) * d      (d = d_k or d_v)
-// so that a block of 16 tokens is contiguous per head: paging hands out blocks, attention streams
+// One layer's K and V in blocks of kKvBlock tokens (kernels/kv_block.h): block b of head h starts
+// at
+//   (b * n_kv_heads + h) * kv_block_bytes(type, d)      (d = d_k or d_v)
+// Slot s is token s % kKvBlock of block s / kKvBlock. Paging hands out blocks, attention streams
 // them.
-inline constexpr int kKvBlock = 16;
 struct KvLayer {
   std::byte* k = nullptr;
   std::byte* v = nullptr;

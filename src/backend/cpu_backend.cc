@@ -278,61 +278,76 @@ void CpuBackend::rope(Mat x, int n_heads, int d_head, std::span<const int32_t> p
   });
 }
 
-namespace {
-// Element offset of (slot, head 0) in a store of width d, and from one head to the next.
-size_t kv_offset(const KvLayer& layer, int slot, int d) {
-  return (static_cast<size_t>(slot / kKvBlock) * static_cast<size_t>(layer.n_kv_heads) * kKvBlock +
-          static_cast<size_t>(slot % kKvBlock)) *
-         static_cast<size_t>(d);
-}
-size_t kv_head_stride(int d) { return static_cast<size_t>(kKvBlock) * static_cast<size_t>(d); }
-size_t kv_element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
-}  // namespace
-
 void CpuBackend::kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k,
                           Mat v) {
-  const size_t element = kv_element_bytes(layer.type);
-  const auto store = [&](std::byte* base, int slot, int d, const float* from) {
-    for (int h = 0; h < layer.n_kv_heads; h++) {
-      std::byte* to =
-          base + (kv_offset(layer, slot, d) + static_cast<size_t>(h) * kv_head_stride(d)) * element;
-      if (layer.type == KvType::kF16)
-        kernels_.f32_to_f16(from + h * d, d, reinterpret_cast<uint16_t*>(to));
-      else
-        std::memcpy(to, from + h * d, static_cast<size_t>(d) * 4);
-    }
+  const auto write = kernels_.kv_write[static_cast<size_t>(layer.type)];
+  const auto store = [&](std::byte* base, int slot, int d, bool is_k, const float* from) {
+    const size_t bytes = kv_block_bytes(layer.type, d);
+    std::byte* block =
+        base + static_cast<size_t>(slot / kKvBlock) * static_cast<size_t>(layer.n_kv_heads) * bytes;
+    for (int h = 0; h < layer.n_kv_heads; h++, block += bytes)
+      write(from + h * d, d, slot % kKvBlock, is_k, block);
   };
   pool_.run(k.rows, [&](int r) {
-    store(layer.k, write_slots[static_cast<size_t>(r)], layer.d_k, k.row(r));
-    store(layer.v, write_slots[static_cast<size_t>(r)], layer.d_v, v.row(r));
+    store(layer.k, write_slots[static_cast<size_t>(r)], layer.d_k, true, k.row(r));
+    store(layer.v, write_slots[static_cast<size_t>(r)], layer.d_v, false, v.row(r));
   });
+}
+
+// Rows that one task takes together: neighbours of one sequence, up to kMaxAttnQueries query
+// vectors.
+void CpuBackend::make_attention_tasks(std::span<const AttnRow> rows, int n_group) {
+  const int most = std::max(1, kMaxAttnQueries / n_group);
+  attention_tasks_.clear();
+  for (int r = 0; r < static_cast<int>(rows.size()); r++) {
+    const AttnRow& row = rows[static_cast<size_t>(r)];
+    if (!attention_tasks_.empty()) {
+      RowRange& last = attention_tasks_.back();
+      const AttnRow& head = rows[static_cast<size_t>(last.first)];
+      if (last.count < most && head.slots == row.slots && head.first == row.first) {
+        last.count++;
+        continue;
+      }
+    }
+    attention_tasks_.push_back({r, 1});
+  }
 }
 
 void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale,
                            std::span<const AttnRow> rows, Mat out) {
+  HOB_CHECK(layer.d_k <= kMaxKvWidth && layer.d_v <= kMaxKvWidth);
   const int group = n_heads / layer.n_kv_heads;
-  const size_t element = kv_element_bytes(layer.type);
-  const auto kernel = layer.type == KvType::kF16 ? kernels_.attention_f16 : kernels_.attention_f32;
-  pool_.run(q.rows * layer.n_kv_heads, [&](int task) {
+  HOB_CHECK(group <= kMaxAttnQueries);
+  make_attention_tasks(rows, group);
+  const size_t k_bytes = kv_block_bytes(layer.type, layer.d_k),
+               v_bytes = kv_block_bytes(layer.type, layer.d_v);
+  const int n_ranges = static_cast<int>(attention_tasks_.size());
+  pool_.run(n_ranges * layer.n_kv_heads, [&](int task) {
     // Later rows of a prefill see more positions: start with them, so that the last tasks are
     // short.
-    const int r = q.rows - 1 - task / layer.n_kv_heads, h = task % layer.n_kv_heads;
-    const AttnRow& row = rows[static_cast<size_t>(r)];
+    const RowRange& range =
+        attention_tasks_[static_cast<size_t>(n_ranges - 1 - task / layer.n_kv_heads)];
+    const int h = task % layer.n_kv_heads;
+    std::array<AttnQuery, kMaxAttnQueries> queries;
+    int n = 0;
+    for (int r = range.first; r < range.first + range.count; r++)
+      for (int g = h * group; g < (h + 1) * group; g++)
+        queries[static_cast<size_t>(n++)] = {q.row(r) + g * layer.d_k, out.row(r) + g * layer.d_v,
+                                             rows[static_cast<size_t>(r)].n_visible};
+    const AttnRow& row = rows[static_cast<size_t>(range.first)];
     AttnKernelArgs a;
-    a.q = q.row(r) + h * group * layer.d_k;
-    a.k = layer.k + static_cast<size_t>(h) * kv_head_stride(layer.d_k) * element;
-    a.v = layer.v + static_cast<size_t>(h) * kv_head_stride(layer.d_v) * element;
-    a.out = out.row(r) + h * group * layer.d_v;
+    a.queries = queries.data();
+    a.n_queries = n;
+    a.k = layer.k + static_cast<size_t>(h) * k_bytes;
+    a.v = layer.v + static_cast<size_t>(h) * v_bytes;
+    a.k_stride = static_cast<size_t>(layer.n_kv_heads) * k_bytes;
+    a.v_stride = static_cast<size_t>(layer.n_kv_heads) * v_bytes;
     a.slots = row.slots;
     a.first = row.first;
-    a.n_visible = row.n_visible;
-    a.n_group = group;
     a.d_k = layer.d_k;
     a.d_v = layer.d_v;
-    a.block_tokens = kKvBlock;
-    a.n_kv_heads = layer.n_kv_heads;
     a.scale = scale;
-    kernel(a);
+    kernels_.attention[static_cast<size_t>(layer.type)](a);
   });
 }
 

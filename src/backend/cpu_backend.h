@@ -51,6 +51,11 @@ class CpuBackend final : public Backend {
   void expert_down(const ExpertGroup& group, const GroupTask& task, Mat out);
   void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int unit);
 
+  struct RowRange {
+    int first, count;
+  };
+  void make_attention_tasks(std::span<const AttnRow> rows, int n_group);
+
   const KernelTable& kernels_;
   ThreadPool pool_;
   ActBuffer acts_;                // the input of linear / expert_ffn
@@ -62,6 +67,7 @@ class CpuBackend final : public Backend {
   std::vector<int> n_rows_;       // of the matrices of an operation
   std::vector<RowChunk> chunks_;
   std::vector<GroupTask> tasks_;
+  std::vector<RowRange> attention_tasks_;
   std::vector<const float*> x_rows_;
 };
 

@@ -94,12 +94,25 @@ PlanInput plan_input(const ModelPlan& m) {
 // Touches every page of the KV pool now, so that the memory that was planned is really there and a
 // long conversation cannot be the one that finds out otherwise.
 void touch_kv(const KvStore& kv, const KvGeometry& geometry, int n_tokens) {
-  const size_t element = kv.type() == KvType::kF32 ? 4 : 2;
+  const size_t n_blocks = static_cast<size_t>((n_tokens + kKvBlock - 1) / kKvBlock);
   for (size_t i = 0; i < geometry.layers.size(); i++) {
     const KvLayer layer = kv.layer(static_cast<int>(i));
-    const size_t rows = static_cast<size_t>(n_tokens) * static_cast<size_t>(layer.n_kv_heads);
-    std::memset(layer.k, 0, rows * static_cast<size_t>(layer.d_k) * element);
-    std::memset(layer.v, 0, rows * static_cast<size_t>(layer.d_v) * element);
+    const size_t n = n_blocks * static_cast<size_t>(layer.n_kv_heads);
+    std::memset(layer.k, 0, n * kv_block_bytes(layer.type, layer.d_k));
+    std::memset(layer.v, 0, n * kv_block_bytes(layer.type, layer.d_v));
+  }
+}
+
+void check_kv(const KvGeometry& kv) {
+  for (const KvLayerGeometry& l : kv.layers) {
+    for (int d : {l.d_k, l.d_v}) {
+      if (kv.type == KvType::kQ8 && d % kKvScaleWidth != 0)
+        fail(Code::kUnimplemented,
+             "[kv] q8: expected heads of a multiple of {} numbers, model has {}", kKvScaleWidth, d);
+      if (d > kMaxKvWidth)
+        fail(Code::kUnimplemented, "[kv] expected heads of at most {} numbers, model has {}",
+             kMaxKvWidth, d);
+    }
   }
 }
 
@@ -115,6 +128,7 @@ ModelPlan plan_model(const SessionOptions& options) {
               .memory = read_memory_info(),
               .plan = {}};
   m.layout = bind_layout(m.file, *m.backend);
+  check_kv(m.layout.kv(options.kv));
   m.options.n_ctx = context_length(options, m.layout.spec);
   m.cache.policy = options.policy;
   m.plan = make_plan(plan_input(m));

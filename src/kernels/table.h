@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/kv_block.h"
 #include "tensor/dtype.h"
 
 namespace hob {
@@ -39,16 +40,23 @@ struct MutableActRow {
   int32_t* sum16 = nullptr;
 };
 
+// One query vector and where its result goes; it sees positions [first, n_visible).
+struct AttnQuery {
+  const float* q = nullptr;  // [d_k]
+  float* out = nullptr;      // [d_v]
+  int n_visible = 0;
+};
+// Queries of one sequence that share a KV head; a tile of K and V is read once for all of them.
+inline constexpr int kMaxAttnQueries = 64;
 struct AttnKernelArgs {
-  const float* q = nullptr;      // [n_group, d_k]: the query heads that share this KV head
-  const std::byte* k = nullptr;  // this KV head's part of the store (KvLayer layout in backend.h)
+  const AttnQuery* queries = nullptr;
+  int n_queries = 0;
+  const std::byte* k = nullptr;  // this head's part of block 0 (kernels/kv_block.h)
   const std::byte* v = nullptr;
-  float* out = nullptr;            // [n_group, d_v]
-  const int32_t* slots = nullptr;  // position -> slot
-  int first = 0, n_visible = 0;
-  int n_group = 0, d_k = 0, d_v = 0;
-  int block_tokens = 0;  // slots per block
-  int n_kv_heads = 0;
+  size_t k_stride = 0, v_stride = 0;  // bytes from a block to the next
+  const int32_t* slots = nullptr;     // position -> slot
+  int first = 0;
+  int d_k = 0, d_v = 0;  // at most kMaxKvWidth
   float scale = 0.f;
 };
 
@@ -76,9 +84,10 @@ struct KernelTable {
   void (*add)(const float* x, int n, float* y);            // y += x
   void (*axpy)(float a, const float* x, int n, float* y);  // y = fma(a, x, y)
   void (*softmax)(float* x, int n);                        // in place
-  void (*attention_f16)(const AttnKernelArgs& args);
-  void (*attention_f32)(const AttnKernelArgs& args);
-  void (*f32_to_f16)(const float* x, int n, uint16_t* y);  // round to nearest even
+  // Indexed by KvType.
+  void (*attention[kNKvTypes])(const AttnKernelArgs& args);
+  // x [d] becomes the K (or V) of one token of a block.
+  void (*kv_write[kNKvTypes])(const float* x, int d, int token, bool is_k, std::byte* block);
 
   // Multiply-adds as fast as this ISA can: the instruction of mul_panels (8-bit integers), or of
   // mul_rows (f32), on registers. Returns how many were done; *result is theirs. At most

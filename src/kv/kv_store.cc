@@ -10,12 +10,9 @@ namespace {
 
 int n_blocks_for(int n_tokens) { return (n_tokens + kKvBlock - 1) / kKvBlock; }
 
-size_t element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
-
 // Bytes of one block of K (d = d_k) or V (d = d_v) of one layer.
 size_t block_bytes(const KvLayerGeometry& layer, int d, KvType type) {
-  return static_cast<size_t>(layer.n_kv_heads) * kKvBlock * static_cast<size_t>(d) *
-         element_bytes(type);
+  return static_cast<size_t>(layer.n_kv_heads) * kv_block_bytes(type, d);
 }
 
 // K and V of a layer start on cache lines of their own.
@@ -26,8 +23,8 @@ size_t align64(size_t n) { return (n + 63) / 64 * 64; }
 uint64_t KvGeometry::bytes_per_token() const {
   uint64_t n = 0;
   for (const KvLayerGeometry& l : layers)
-    n += static_cast<uint64_t>(l.n_kv_heads) * static_cast<uint64_t>(l.d_k + l.d_v);
-  return n * element_bytes(type);
+    n += block_bytes(l, l.d_k, type) + block_bytes(l, l.d_v, type);
+  return n / kKvBlock;
 }
 
 // Blocks are reference counted. A block that more than one sequence holds is read-only: whoever
@@ -108,7 +105,8 @@ KvStore::KvStore(KvGeometry geometry, int n_tokens) : impl_(std::make_shared<Imp
   HOB_CHECK(n_tokens > 0);
   Impl& m = *impl_;
   m.n_blocks = n_blocks_for(n_tokens);
-  m.storage = AlignedBuffer(bytes(geometry, n_tokens));
+  // Huge pages: the plan counts every byte of it.
+  m.storage = AlignedBuffer(bytes(geometry, n_tokens), /*huge_pages=*/true);
   size_t offset = 0;
   for (const KvLayerGeometry& l : geometry.layers) {
     Impl::LayerStorage s;

@@ -29,11 +29,14 @@ class BadUsage(HobTest):
             self.refused(2, name, "run", MOE, "--raw", "-p", "x", flag, value)
 
     def test_what_comes_later_is_named(self):
-        for flags in [["--kv", "q8"], ["--precision", "mixed"], ["--precision", "mixed+skip"], ["--max-kl", "0.1"],
+        for flags in [["--precision", "mixed"], ["--precision", "mixed+skip"], ["--max-kl", "0.1"],
                       ["--pack", "x"], ["--prefetch", "3"], ["--draft", "ngram"]]:
             self.refused(2, "not supported yet", "run", MOE, "--raw", "-p", "x", *flags)
         for command in ["serve", "edge", "pack", "quantize", "trace", "convert", "ps", "stop", "spec-server"]:
             self.refused(2, "not supported yet", command, "x", "--y")
+
+    def test_q8_needs_whole_scale_blocks(self):
+        self.refused(1, "multiple of 32", "run", DATA / "model" / "olmoe.gguf", "--kv", "q8", "--raw", "-p", "x")
 
     def test_help_and_version(self):
         for args in [["--help"], ["--version"], ["run", "--help"], ["bench", "-h"]]:

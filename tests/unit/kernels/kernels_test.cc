@@ -286,25 +286,20 @@ TEST(Kernels, norm_swiglu_axpy_half_agree_with_plain_formulas) {
     double ss = 0;
     for (float v : x) ss += static_cast<double>(v) * static_cast<double>(v);
     std::vector<float> norm0, act0, axpy0;
-    std::vector<uint16_t> half0;
     for (const KernelTable* kernels : tables()) {
       std::vector<float> norm(x.size()), act(x.size()), sum = w;
-      std::vector<uint16_t> half(x.size());
       kernels->rms_norm(x.data(), w.data(), n, 1e-5f, norm.data());
       kernels->swiglu(x.data(), w.data(), n, act.data());
       kernels->axpy(0.3f, x.data(), n, sum.data());
-      kernels->f32_to_f16(x.data(), n, half.data());
       for (size_t i = 0; i < x.size(); i++) {
         const double v = static_cast<double>(x[i]), u = static_cast<double>(w[i]);
         ASSERT_NEAR(norm[i], v / std::sqrt(ss / n + 1e-5) * u, 1e-5);
         ASSERT_NEAR(act[i], v / (1 + std::exp(-v)) * u, 1e-5);
-        ASSERT_EQ(half[i], f32_to_f16(x[i]));
       }
-      if (norm0.empty()) norm0 = norm, act0 = act, axpy0 = sum, half0 = half;
+      if (norm0.empty()) norm0 = norm, act0 = act, axpy0 = sum;
       ASSERT_EQ(norm, norm0) << kernels->isa;
       ASSERT_EQ(act, act0) << kernels->isa;
       ASSERT_EQ(sum, axpy0) << kernels->isa;
-      ASSERT_EQ(half, half0) << kernels->isa;
     }
   }
 }
@@ -324,12 +319,6 @@ TEST(Kernels, half_conversion_matches_every_bit_pattern) {
         else
           ASSERT_EQ(y, expected) << kernels->isa << " " << w[i];
       }
-    }
-    for (float f : {65504.f, 65519.f, 65520.f, 1e9f, -1e9f, 6e-8f, 2.9e-8f, 3.1e-8f, 6.1e-5f, 0.f,
-                    -0.f, 1.0009766f}) {
-      uint16_t y;
-      kernels->f32_to_f16(&f, 1, &y);
-      EXPECT_EQ(y, f32_to_f16(f)) << kernels->isa << " " << f;
     }
   }
 }
@@ -376,112 +365,6 @@ TEST(Kernels, float_ops_same_bits_on_awkward_values) {
           << kernels->isa << " result " << i;
   }
 }
-
-struct AttnCase {
-  int n_group, d_k, d_v, first, n_visible;
-};
-class Attention : public testing::TestWithParam<AttnCase> {};
-
-TEST_P(Attention, matches_double_and_all_isas_agree) {
-  const AttnCase c = GetParam();
-  const int block = 16, n_kv_heads = 2, head = 1;
-  const int n_blocks = (c.n_visible + block - 1) / block + 2;
-  std::mt19937 rng(11);
-  std::vector<int32_t> slots(static_cast<size_t>(n_blocks * block));
-  for (size_t i = 0; i < slots.size(); i++) slots[i] = static_cast<int32_t>(i);
-  std::shuffle(slots.begin(), slots.end(), rng);
-  const auto q = random_floats(static_cast<size_t>(c.n_group * c.d_k), 1);
-  const auto k = random_floats(slots.size() * static_cast<size_t>(n_kv_heads * c.d_k), 2);
-  const auto v = random_floats(slots.size() * static_cast<size_t>(n_kv_heads * c.d_v), 3);
-  const auto element = [&](int slot, int d, int i) {
-    return static_cast<size_t>(((slot / block * n_kv_heads + head) * block + slot % block) * d + i);
-  };
-  std::vector<float> first;
-  for (const KernelTable* kernels : tables()) {
-    std::vector<float> out(static_cast<size_t>(c.n_group * c.d_v));
-    AttnKernelArgs a;
-    a.q = q.data();
-    a.k = reinterpret_cast<const std::byte*>(k.data() + head * block * c.d_k);
-    a.v = reinterpret_cast<const std::byte*>(v.data() + head * block * c.d_v);
-    a.out = out.data();
-    a.slots = slots.data();
-    a.first = c.first;
-    a.n_visible = c.n_visible;
-    a.n_group = c.n_group;
-    a.d_k = c.d_k;
-    a.d_v = c.d_v;
-    a.block_tokens = block;
-    a.n_kv_heads = n_kv_heads;
-    a.scale = 0.2f;
-    kernels->attention_f32(a);
-    for (int g = 0; g < c.n_group; g++) {
-      std::vector<double> p;
-      double total = 0;
-      for (int j = c.first; j < c.n_visible; j++) {
-        double s = 0;
-        for (int i = 0; i < c.d_k; i++)
-          s += static_cast<double>(q[static_cast<size_t>(g * c.d_k + i)]) *
-               static_cast<double>(k[element(slots[static_cast<size_t>(j)], c.d_k, i)]);
-        p.push_back(std::exp(s * 0.2));
-        total += p.back();
-      }
-      for (int i = 0; i < c.d_v; i++) {
-        double o = 0;
-        for (int j = c.first; j < c.n_visible; j++)
-          o += p[static_cast<size_t>(j - c.first)] / total *
-               static_cast<double>(v[element(slots[static_cast<size_t>(j)], c.d_v, i)]);
-        ASSERT_NEAR(out[static_cast<size_t>(g * c.d_v + i)], o, 2e-5) << kernels->isa;
-      }
-    }
-    if (first.empty()) first = out;
-    ASSERT_EQ(std::memcmp(first.data(), out.data(), out.size() * 4), 0) << kernels->isa;
-  }
-}
-
-TEST_P(Attention, f16_store_gives_the_bits_of_the_same_numbers_in_f32) {
-  const AttnCase c = GetParam();
-  const int block = 16, n_slots = (c.n_visible / block + 1) * block;
-  const auto count = [&](int d) { return static_cast<size_t>(n_slots * d); };
-  const auto q = random_floats(static_cast<size_t>(c.n_group * c.d_k), 1);
-  std::vector<float> k = random_floats(count(c.d_k), 2), v = random_floats(count(c.d_v), 3);
-  std::vector<uint16_t> k16, v16;
-  for (float& f : k) f = f16_to_f32(k16.emplace_back(f32_to_f16(f)));
-  for (float& f : v) f = f16_to_f32(v16.emplace_back(f32_to_f16(f)));
-  std::vector<int32_t> slots(static_cast<size_t>(n_slots));
-  for (int i = 0; i < n_slots; i++) slots[static_cast<size_t>(i)] = n_slots - 1 - i;
-  std::vector<float> first;
-  for (const KernelTable* kernels : tables()) {
-    std::vector<float> out(static_cast<size_t>(c.n_group * c.d_v)), out16(out.size());
-    AttnKernelArgs a;
-    a.q = q.data();
-    a.k = reinterpret_cast<const std::byte*>(k.data());
-    a.v = reinterpret_cast<const std::byte*>(v.data());
-    a.out = out.data();
-    a.slots = slots.data();
-    a.first = c.first;
-    a.n_visible = c.n_visible;
-    a.n_group = c.n_group;
-    a.d_k = c.d_k;
-    a.d_v = c.d_v;
-    a.block_tokens = block;
-    a.n_kv_heads = 1;
-    a.scale = 0.2f;
-    kernels->attention_f32(a);
-    a.k = reinterpret_cast<const std::byte*>(k16.data());
-    a.v = reinterpret_cast<const std::byte*>(v16.data());
-    a.out = out16.data();
-    kernels->attention_f16(a);
-    ASSERT_EQ(std::memcmp(out.data(), out16.data(), out.size() * 4), 0) << kernels->isa;
-    if (first.empty()) first = out16;
-    ASSERT_EQ(std::memcmp(first.data(), out16.data(), out.size() * 4), 0) << kernels->isa;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
-                         testing::Values(AttnCase{1, 16, 16, 0, 1}, AttnCase{3, 64, 64, 0, 63},
-                                         AttnCase{8, 64, 32, 0, 64}, AttnCase{7, 128, 128, 0, 65},
-                                         AttnCase{4, 24, 40, 0, 200}, AttnCase{15, 16, 16, 70, 131},
-                                         AttnCase{2, 128, 128, 64, 300}));
 
 // The comparisons of this file are empty with a table missing: whoever knows the CPU (the tests
 // under an emulator) says what has to be there.

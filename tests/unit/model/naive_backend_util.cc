@@ -48,14 +48,11 @@ void normalise(float* x, int n, const float* w, float eps, float* y) {
   for (int i = 0; i < n; i++) y[i] = static_cast<float>(x[i] * scale) * w[i];
 }
 
-// Element i of the K or V vector of (slot, head).
-size_t kv_index(const KvLayer& l, int slot, int head, int d, int i) {
-  const size_t block = static_cast<size_t>(slot / kKvBlock),
-               within = static_cast<size_t>(slot % kKvBlock);
-  return ((block * static_cast<size_t>(l.n_kv_heads) + static_cast<size_t>(head)) * kKvBlock +
-          within) *
-             static_cast<size_t>(d) +
-         static_cast<size_t>(i);
+// Element i of the K or V vector of (slot, head): K coordinate by coordinate, V token by token.
+size_t kv_index(const KvLayer& l, int slot, int head, bool is_k, int i) {
+  const int d = is_k ? l.d_k : l.d_v, token = slot % kKvBlock;
+  const int within = is_k ? i * kKvBlock + token : token * d + i;
+  return static_cast<size_t>((slot / kKvBlock * l.n_kv_heads + head) * kKvBlock * d + within);
 }
 
 float kv_load(const std::byte* base, KvType type, size_t i) {
@@ -150,9 +147,9 @@ class NaiveBackend : public Backend {
       for (int h = 0; h < l.n_kv_heads; h++) {
         const int slot = slots[static_cast<size_t>(r)];
         for (int i = 0; i < l.d_k; i++)
-          kv_store(l.k, l.type, kv_index(l, slot, h, l.d_k, i), k.row(r)[h * l.d_k + i]);
+          kv_store(l.k, l.type, kv_index(l, slot, h, true, i), k.row(r)[h * l.d_k + i]);
         for (int i = 0; i < l.d_v; i++)
-          kv_store(l.v, l.type, kv_index(l, slot, h, l.d_v, i), v.row(r)[h * l.d_v + i]);
+          kv_store(l.v, l.type, kv_index(l, slot, h, false, i), v.row(r)[h * l.d_v + i]);
       }
   }
   void attention(const KvLayer& l, Mat q, int n_heads, float scale, std::span<const AttnRow> rows,
@@ -216,7 +213,7 @@ class NaiveBackend : public Backend {
       for (int i = 0; i < l.d_k; i++)
         s +=
             static_cast<double>(q[i]) *
-            static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, l.d_k, i)));
+            static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, true, i)));
       score.push_back(s * scale);
     }
     const double top = *std::max_element(score.begin(), score.end());
@@ -228,7 +225,7 @@ class NaiveBackend : public Backend {
         y += score[p] / sum *
              static_cast<double>(kv_load(
                  l.v, l.type,
-                 kv_index(l, row.slots[static_cast<size_t>(row.first) + p], kv_head, l.d_v, i)));
+                 kv_index(l, row.slots[static_cast<size_t>(row.first) + p], kv_head, false, i)));
       out[i] = static_cast<float>(y);
     }
   }

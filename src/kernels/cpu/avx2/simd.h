@@ -26,6 +26,9 @@ struct B64 {
 constexpr int kTilePanels = 1;
 constexpr int kTileActs = 3;
 constexpr int kMaxGemvActs = 2;
+// 2 queries x 2 vectors of two registers: 8 accumulators, 4 loaded, 1 broadcast.
+constexpr int kAttnQueries = 2;
+constexpr int kAttnBlocks = 2;
 
 inline V16 vload(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void vstore(float* p, V16 x) {

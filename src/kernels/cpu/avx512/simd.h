@@ -21,6 +21,9 @@ using B64 = __m512i;  // 16 rows x 4 consecutive codes
 constexpr int kTilePanels = 2;
 constexpr int kTileActs = 4;
 constexpr int kMaxGemvActs = 4;
+// 4 queries x 4 vectors: 16 accumulators, 4 loads and 4 broadcasts per 16 multiply-adds.
+constexpr int kAttnQueries = 4;
+constexpr int kAttnBlocks = 4;
 
 inline V16 vload(const float* p) { return _mm512_loadu_ps(p); }
 inline void vstore(float* p, V16 a) { _mm512_storeu_ps(p, a); }

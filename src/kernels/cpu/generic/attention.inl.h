@@ -1,63 +1,187 @@
-// Attention of the query heads that share one KV head, over fixed tiles of 64 positions counted
-// from 0 (canonical: the order of sums depends on positions alone). Online softmax: Milakov &
-// Gimelshein 2018. Included inside an anonymous namespace by tu.cc.
+// Attention over one KV head: blocks of queries (query heads that share the head, rows of a
+// prefill) against fixed tiles of 64 positions counted from 0. Canonical: a query's sums run over
+// ascending coordinates and positions whatever other queries are in its block. Online softmax:
+// Milakov & Gimelshein 2018. Included inside an anonymous namespace by tu.cc.
 
 constexpr int kAttnTile = 64;
+constexpr int kTileBlocks = kAttnTile / kKvBlock;
+
+// How 16 numbers are loaded: coordinate c of the 16 tokens of a K block, and 16 coordinates of a V
+// row. Codes are multiplied by their scale first, so q8 has the bits of f32 with the same numbers.
+template <class L>
+struct KvFloats {
+  static constexpr bool kScaled = false;
+  static constexpr size_t kBytes = L::kBytes;
+  static inline V16 load(const std::byte* p) { return L::load(p); }
+  static inline V16 load_upto(const std::byte* p, int n) {
+    return n >= 16 ? L::load(p) : load_tail<L>(p, n);
+  }
+};
+struct KvQ8 {
+  static constexpr bool kScaled = true;
+  static constexpr size_t kBytes = 1;
+  static inline V16 load(const std::byte* p) { return vfrom_i8(sload(p)); }
+  static inline V16 load_upto(const std::byte* p, int) { return load(p); }  // d % 32 == 0
+};
+
+// Scale j of a token: behind the codes of its block.
+inline const std::byte* q8_scales(const std::byte* block, int d, int j) {
+  return block + static_cast<size_t>(d) * kKvBlock + static_cast<size_t>(j) * kKvBlock * 2;
+}
+
+inline size_t slot_block(int slot) { return static_cast<size_t>(slot) / kKvBlock; }
+inline size_t slot_token(int slot) { return static_cast<size_t>(slot) % kKvBlock; }
+
+// The visible positions [p0, p1) of one 16-position stretch that starts at p (p <= p0 < p1 <=
+// p + 16). Position and place in the block agree wherever a sequence grows token by token; then the
+// stretch is a block of the store.
+inline bool in_place(const int32_t* slots, int p, int p0, int p1) {
+  const int base = slots[p0] - (p0 - p);
+  int differs = base % kKvBlock;
+  for (int i = p0; i < p1; i++) differs |= slots[i] - (i - p) - base;
+  return differs == 0;
+}
+
+// Else (branches of a draft tree) its K are collected from several blocks.
+template <class L>
+inline void gather_k(const AttnKernelArgs& a, int p, int p0, int p1, std::byte* to) {
+  for (int i = p0; i < p1; i++) {
+    const size_t token = slot_token(a.slots[i]), lane = static_cast<size_t>(i - p);
+    const std::byte* from = a.k + slot_block(a.slots[i]) * a.k_stride;
+    for (size_t c = 0; c < static_cast<size_t>(a.d_k); c++)
+      memcpy(to + (c * kKvBlock + lane) * L::kBytes, from + (c * kKvBlock + token) * L::kBytes,
+             L::kBytes);
+    if constexpr (L::kScaled)
+      for (int j = 0; j < a.d_k / kKvScaleWidth; j++)
+        memcpy(const_cast<std::byte*>(q8_scales(to, a.d_k, j)) + 2 * lane,
+               q8_scales(from, a.d_k, j) + 2 * token, 2);
+  }
+}
+
+// scores[i][16 b ..] of N queries and B blocks: sums over ascending coordinates, one lane each.
+template <class L, int N, int B>
+inline void block_scores(const AttnKernelArgs& a, const AttnQuery* queries,
+                         const std::byte* const* blocks, float (*scores)[kAttnTile]) {
+  V16 acc[N][B];
+  HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int b = 0; b < B; b++) acc[i][b] =
+      vset1(0.f);
+  for (int c0 = 0; c0 < a.d_k; c0 += kKvScaleWidth) {
+    V16 d[B];
+    if constexpr (L::kScaled) {
+      HOB_UNROLL for (int b = 0; b < B; b++) d[b] =
+          vload_f16(q8_scales(blocks[b], a.d_k, c0 / kKvScaleWidth));
+    }
+    const int end = c0 + kKvScaleWidth < a.d_k ? c0 + kKvScaleWidth : a.d_k;
+    for (int c = c0; c < end; c++) {
+      V16 k[B];
+      HOB_UNROLL for (int b = 0; b < B; b++) {
+        k[b] = L::load(blocks[b] + static_cast<size_t>(c) * kKvBlock * L::kBytes);
+        if constexpr (L::kScaled) k[b] = vmul(k[b], d[b]);
+      }
+      HOB_UNROLL for (int i = 0; i < N; i++) {
+        const V16 q = vset1(queries[i].q[c]);
+        HOB_UNROLL for (int b = 0; b < B; b++) acc[i][b] = vfma(q, k[b], acc[i][b]);
+      }
+    }
+  }
+  const V16 scale = vset1(a.scale);
+  HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int b = 0; b < B; b++)
+      vstore(scores[i] + kKvBlock * b, vmul(acc[i][b], scale));
+}
+
+// Scores of the tile at t0 for positions [p0, p1); others are left as they are.
+template <class L, int N>
+inline void tile_scores(const AttnKernelArgs& a, const AttnQuery* queries, int t0, int p0, int p1,
+                        float (*scores)[kAttnTile]) {
+  const std::byte* blocks[kTileBlocks];
+  int b = 0;
+  for (; b < kTileBlocks; b++) {
+    const int p = t0 + kKvBlock * b;
+    if (p < p0 || p + kKvBlock > p1 || !in_place(a.slots, p, p, p + kKvBlock)) break;
+    blocks[b] = a.k + slot_block(a.slots[p]) * a.k_stride;
+  }
+  if (b == kTileBlocks) {
+    for (b = 0; b < kTileBlocks; b += kAttnBlocks) {
+      float(*to)[kAttnTile] = reinterpret_cast<float(*)[kAttnTile]>(scores[0] + kKvBlock * b);
+      block_scores<L, N, kAttnBlocks>(a, queries, blocks + b, to);
+    }
+    return;
+  }
+  alignas(64) std::byte gathered[kMaxKvWidth * kKvBlock * sizeof(float)];
+  for (b = 0; b < kTileBlocks; b++) {
+    const int p = t0 + kKvBlock * b;
+    const int from = p > p0 ? p : p0, to = p + kKvBlock < p1 ? p + kKvBlock : p1;
+    if (from >= to) continue;
+    const std::byte* block = gathered;
+    if (in_place(a.slots, p, from, to))
+      block = a.k + slot_block(a.slots[from]) * a.k_stride;
+    else
+      gather_k<L>(a, p, from, to, gathered);
+    block_scores<L, N, 1>(a, queries, &block,
+                          reinterpret_cast<float(*)[kAttnTile]>(scores[0] + kKvBlock * b));
+  }
+}
+
+struct VRows {
+  const std::byte* row[kAttnTile];
+  alignas(64) float scale[kMaxKvWidth / kKvScaleWidth][kAttnTile];  // q8 only
+};
 
 template <class L>
-inline V16 load_upto(const std::byte* p, int n) {
-  return n >= 16 ? L::load(p) : load_tail<L>(p, n);
-}
-inline V16 load_upto_f32(const float* p, int n) {
-  return load_upto<LoadF32>(reinterpret_cast<const std::byte*>(p), n);
+inline void find_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* v) {
+  const size_t row_bytes = static_cast<size_t>(a.d_v) * L::kBytes;
+  for (int p = p0; p < p1; p++)
+    v->row[p - t0] = a.v + slot_block(a.slots[p]) * a.v_stride + slot_token(a.slots[p]) * row_bytes;
+  if constexpr (L::kScaled) {
+    for (int j = 0; j < a.d_v / kKvScaleWidth; j++) {
+      alignas(64) uint16_t halves[kAttnTile] = {};
+      for (int p = p0; p < p1; p++)
+        memcpy(&halves[p - t0],
+               q8_scales(a.v + slot_block(a.slots[p]) * a.v_stride, a.d_v, j) +
+                   2 * slot_token(a.slots[p]),
+               2);
+      for (int i = 0; i < kAttnTile; i += 16) vstore(v->scale[j] + i, vload_f16(halves + i));
+    }
+  }
 }
 
-template <class L>
-inline const std::byte* kv_row(const AttnKernelArgs& a, const std::byte* base, int d,
-                               int position) {
-  const int slot = a.slots[position];
-  const size_t block = static_cast<size_t>(slot / a.block_tokens),
-               in_block = static_cast<size_t>(slot % a.block_tokens);
-  const size_t tokens = static_cast<size_t>(a.block_tokens);
-  return base + (block * static_cast<size_t>(a.n_kv_heads) * tokens + in_block) *
-                    static_cast<size_t>(d) * L::kBytes;
-}
-
-template <class L, int G>
-inline void tile_scores(const AttnKernelArgs& a, const float* q, int p0, int p1,
-                        float (*scores)[kAttnTile], int t0) {
+// out[i][c .. c + 16 C) += sum over [p0, p1) of prob * V, ascending positions. `n`: coordinates
+// left.
+template <class L, int N, int C>
+inline void value_columns(const AttnQuery* queries, const VRows& v, int c, int n, int p0, int p1,
+                          const float (*probs)[kAttnTile]) {
+  V16 acc[N][C];
+  HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int j = 0; j < C; j++) acc[i][j] =
+      KvFloats<LoadF32>::load_upto(reinterpret_cast<const std::byte*>(queries[i].out + c + 16 * j),
+                                   n - 16 * j);
   for (int p = p0; p < p1; p++) {
-    const std::byte* k = kv_row<L>(a, a.k, a.d_k, p);
-    V16 acc[G];
-    HOB_UNROLL for (int g = 0; g < G; g++) acc[g] = vset1(0.f);
-    for (int c = 0; c < a.d_k; c += 16) {
-      const V16 kv = load_upto<L>(k + static_cast<size_t>(c) * L::kBytes, a.d_k - c);
-      HOB_UNROLL for (int g = 0; g < G; g++) acc[g] =
-          vfma(load_upto_f32(q + g * a.d_k + c, a.d_k - c), kv, acc[g]);
+    const std::byte* row = v.row[p] + static_cast<size_t>(c) * L::kBytes;
+    V16 x[C];
+    HOB_UNROLL for (int j = 0; j < C; j++) {
+      x[j] = L::load_upto(row + static_cast<size_t>(16 * j) * L::kBytes, n - 16 * j);
+      if constexpr (L::kScaled) x[j] = vmul(x[j], vset1(v.scale[(c + 16 * j) / kKvScaleWidth][p]));
     }
-    HOB_UNROLL for (int g = 0; g < G; g++) scores[g][p - t0] = vreduce_add(acc[g]) * a.scale;
+    HOB_UNROLL for (int i = 0; i < N; i++) {
+      const V16 prob = vset1(probs[i][p]);
+      HOB_UNROLL for (int j = 0; j < C; j++) acc[i][j] = vfma(prob, x[j], acc[i][j]);
+    }
+  }
+  HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int j = 0; j < C; j++) {
+    float* to = queries[i].out + c + 16 * j;
+    if (n - 16 * j >= 16)
+      vstore(to, acc[i][j]);
+    else
+      store_tail(to, acc[i][j], n - 16 * j);
   }
 }
 
-template <class L, int G>
-inline void tile_values(const AttnKernelArgs& a, float* out, int p0, int p1,
-                        float (*probs)[kAttnTile], int t0) {
-  for (int c = 0; c < a.d_v; c += 16) {
-    const int n = a.d_v - c;
-    V16 acc[G];
-    HOB_UNROLL for (int g = 0; g < G; g++) acc[g] = load_upto_f32(out + g * a.d_v + c, n);
-    for (int p = p0; p < p1; p++) {
-      const V16 v =
-          load_upto<L>(kv_row<L>(a, a.v, a.d_v, p) + static_cast<size_t>(c) * L::kBytes, n);
-      HOB_UNROLL for (int g = 0; g < G; g++) acc[g] = vfma(vset1(probs[g][p - t0]), v, acc[g]);
-    }
-    HOB_UNROLL for (int g = 0; g < G; g++) {
-      if (n >= 16)
-        vstore(out + g * a.d_v + c, acc[g]);
-      else
-        store_tail(out + g * a.d_v + c, acc[g], n);
-    }
-  }
+template <class L, int N>
+inline void tile_values(const AttnKernelArgs& a, const AttnQuery* queries, const VRows& v, int p0,
+                        int p1, const float (*probs)[kAttnTile]) {
+  int c = 0;
+  for (; c + 16 * kAttnBlocks <= a.d_v; c += 16 * kAttnBlocks)
+    value_columns<L, N, kAttnBlocks>(queries, v, c, 16 * kAttnBlocks, p0, p1, probs);
+  for (; c < a.d_v; c += 16) value_columns<L, N, 1>(queries, v, c, a.d_v - c, p0, p1, probs);
 }
 
 inline float exp_scalar(float x) {
@@ -66,11 +190,12 @@ inline float exp_scalar(float x) {
   return e[0];
 }
 
-// Scores of one head's tile -> probabilities relative to the running maximum. Returns the factor
+// Scores of one query's tile -> probabilities relative to the running maximum. Returns the factor
 // for what came before.
-inline float tile_softmax(float* scores, int n_before, int n_end, float* largest, float* total) {
-  float m = *largest;
-  for (int j = n_before; j < n_end; j++) m = scores[j] > m ? scores[j] : m;
+inline float tile_softmax(float* scores, float* largest, float* total) {
+  V16 tile_max = vload(scores);
+  for (int j = 16; j < kAttnTile; j += 16) tile_max = vmax(tile_max, vload(scores + j));
+  const float m0 = vreduce_max(tile_max), m = m0 > *largest ? m0 : *largest;
   const float correction = exp_scalar(*largest - m);
   V16 sum = vset1(0.f);
   for (int j = 0; j < kAttnTile; j += 16) {
@@ -84,39 +209,102 @@ inline float tile_softmax(float* scores, int n_before, int n_end, float* largest
   return correction;
 }
 
-template <class L, int G>
-inline void attend(const AttnKernelArgs& a, const float* q, float* out) {
-  float largest[G], total[G];
-  for (int g = 0; g < G; g++) {
-    largest[g] = -INFINITY;
-    total[g] = 0.f;
+struct AttnState {
+  float largest = -INFINITY, total = 0.f;
+};
+
+// One tile for N queries. [p0, p1): what anyone may see of it, relative to t0.
+template <class L, int N>
+inline void attend_tile(const AttnKernelArgs& a, const AttnQuery* queries, AttnState* state, int t0,
+                        int p0, int p1, const VRows& v) {
+  alignas(64) float scores[N][kAttnTile];
+  tile_scores<L, N>(a, queries, t0, t0 + p0, t0 + p1, scores);
+  int ends[N], together = p1;
+  for (int i = 0; i < N; i++) {
+    const int left = queries[i].n_visible - t0;
+    ends[i] = left > kAttnTile ? kAttnTile : left > 0 ? left : 0;
+    if (ends[i] < together) together = ends[i];
+    if (ends[i] <= p0) continue;  // this query saw its last position in an earlier tile
+    for (int j = 0; j < p0; j++) scores[i][j] = -INFINITY;
+    for (int j = ends[i]; j < kAttnTile; j++) scores[i][j] = -INFINITY;
+    const float correction = tile_softmax(scores[i], &state[i].largest, &state[i].total);
+    for (int c = 0; c < a.d_v; c++) queries[i].out[c] *= correction;
   }
-  for (int i = 0; i < G * a.d_v; i++) out[i] = 0.f;
-  for (int t0 = a.first / kAttnTile * kAttnTile; t0 < a.n_visible; t0 += kAttnTile) {
-    const int p0 = a.first > t0 ? a.first : t0,
-              p1 = a.n_visible < t0 + kAttnTile ? a.n_visible : t0 + kAttnTile;
-    alignas(64) float scores[G][kAttnTile];
-    for (int g = 0; g < G; g++)
-      for (int j = 0; j < kAttnTile; j++) scores[g][j] = -INFINITY;
-    tile_scores<L, G>(a, q, p0, p1, scores, t0);
-    for (int g = 0; g < G; g++) {
-      const float correction = tile_softmax(scores[g], p0 - t0, p1 - t0, &largest[g], &total[g]);
-      for (int c = 0; c < a.d_v; c++) out[g * a.d_v + c] *= correction;
-    }
-    tile_values<L, G>(a, out, p0, p1, scores, t0);
-  }
-  for (int g = 0; g < G; g++)
-    for (int c = 0; c < a.d_v; c++) out[g * a.d_v + c] /= total[g];
+  // Together what all see, then each what it sees beyond.
+  if (together > p0)
+    tile_values<L, N>(a, queries, v, p0, together, scores);
+  else
+    together = p0;
+  for (int i = 0; i < N; i++)
+    if (ends[i] > together) tile_values<L, 1>(a, queries + i, v, together, ends[i], scores + i);
 }
 
-// Query heads in groups of 8, 4, 2, 1: a KV row is read once per group.
 template <class L>
 void attention(const AttnKernelArgs& a) {
-  int g = 0;
-  const auto q = [&] { return a.q + g * a.d_k; };
-  const auto out = [&] { return a.out + g * a.d_v; };
-  for (; g + 8 <= a.n_group; g += 8) attend<L, 8>(a, q(), out());
-  for (; g + 4 <= a.n_group; g += 4) attend<L, 4>(a, q(), out());
-  for (; g + 2 <= a.n_group; g += 2) attend<L, 2>(a, q(), out());
-  for (; g < a.n_group; g++) attend<L, 1>(a, q(), out());
+  AttnState state[kMaxAttnQueries];
+  int last = 0;
+  for (int i = 0; i < a.n_queries; i++) {
+    if (a.queries[i].n_visible > last) last = a.queries[i].n_visible;
+    for (int c = 0; c < a.d_v; c++) a.queries[i].out[c] = 0.f;
+  }
+  for (int t0 = a.first / kAttnTile * kAttnTile; t0 < last; t0 += kAttnTile) {
+    const int p0 = a.first > t0 ? a.first - t0 : 0;
+    const int p1 = last < t0 + kAttnTile ? last - t0 : kAttnTile;
+    VRows v;
+    find_v_rows<L>(a, t0, t0 + p0, t0 + p1, &v);
+    int i = 0;
+    const auto tile = [&]<int N>(std::integral_constant<int, N>) {
+      for (; i + N <= a.n_queries; i += N)
+        attend_tile<L, N>(a, a.queries + i, state + i, t0, p0, p1, v);
+    };
+    tile(std::integral_constant<int, kAttnQueries>{});
+    if constexpr (kAttnQueries > 2) tile(std::integral_constant<int, 2>{});
+    if constexpr (kAttnQueries > 1) tile(std::integral_constant<int, 1>{});
+  }
+  for (int i = 0; i < a.n_queries; i++)
+    for (int c = 0; c < a.d_v; c++) a.queries[i].out[c] /= state[i].total;
+}
+
+// One token's K (transposed) or V into its place in a block.
+template <class E>
+inline void put_codes(const E* from, int n, int at, int token, bool is_k, int d, E* block) {
+  for (int i = 0; i < n; i++)
+    block[is_k ? static_cast<size_t>(at + i) * kKvBlock + static_cast<size_t>(token)
+               : static_cast<size_t>(token) * static_cast<size_t>(d) +
+                     static_cast<size_t>(at + i)] = from[i];
+}
+void kv_write_f32(const float* x, int d, int token, bool is_k, std::byte* block) {
+  put_codes(x, d, 0, token, is_k, d, reinterpret_cast<float*>(block));
+}
+void kv_write_f16(const float* x, int d, int token, bool is_k, std::byte* block) {
+  for (int c = 0; c < d; c += 16) {
+    const int n = d - c < 16 ? d - c : 16;
+    uint16_t half[16];
+    vstore_f16(half, KvFloats<LoadF32>::load_upto(reinterpret_cast<const std::byte*>(x + c), n));
+    put_codes(half, n, c, token, is_k, d, reinterpret_cast<uint16_t*>(block));
+  }
+}
+void kv_write_q8(const float* x, int d, int token, bool is_k, std::byte* block) {
+  for (int c = 0; c < d; c += kKvScaleWidth) {
+    const V16 lo = vload(x + c), hi = vload(x + c + 16);
+    const float largest = vreduce_max(vmax(vabs(lo), vabs(hi)));
+    alignas(64) uint16_t half[16];
+    const float step = largest / 127.f;
+    vstore_f16(half, vset1(step < 65504.f ? step : 65504.f));  // the largest f16
+    alignas(64) float rounded[16];
+    vstore(rounded, vload_f16(half));
+    // The scale as stored decides the codes; rounded down it would push the largest past 127.
+    const V16 inverse = vset1(rounded[0] > 0.f ? 1.f / rounded[0] : 0.f);
+    const V16 limit = vset1(127.f);
+    const auto code = [&](V16 v) {
+      return ifrom_f32(vmax(negate(limit), vmin(limit, vmul(v, inverse))));
+    };
+    int8_t codes[32];
+    istore_i8(codes, code(lo));
+    istore_i8(codes + 16, code(hi));
+    put_codes(codes, 32, c, token, is_k, d, reinterpret_cast<int8_t*>(block));
+    memcpy(const_cast<std::byte*>(q8_scales(block, d, c / kKvScaleWidth)) +
+               2 * static_cast<size_t>(token),
+           half, 2);
+  }
 }

@@ -172,13 +172,3 @@ void softmax(float* x, int n) {
   for (k = 0; k + 16 <= n; k += 16) vstore(x + k, vdiv(vload(x + k), total));
   if (k < n) store_tail(x + k, vdiv(load_tail<LoadF32>(x + k, n - k), total), n - k);
 }
-
-void f32_to_f16(const float* x, int n, uint16_t* y) {
-  int k = 0;
-  for (; k + 16 <= n; k += 16) vstore_f16(y + k, vload(x + k));
-  if (k < n) {
-    uint16_t all[16];
-    vstore_f16(all, load_tail<LoadF32>(x + k, n - k));
-    memcpy(y + k, all, static_cast<size_t>(n - k) * 2);
-  }
-}

@@ -47,7 +47,8 @@
                    mul_panels<BlockMXFP4>},                                                      \
     .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row, \
-    .axpy = axpy, .softmax = softmax, .attention_f16 = attention<LoadF16>,                       \
-    .attention_f32 = attention<LoadF32>, .f32_to_f16 = f32_to_f16, .peak_dot = peak_dot,         \
-    .peak_fma = peak_fma,                                                                        \
+    .axpy = axpy, .softmax = softmax,                                                            \
+    .attention = {attention<KvFloats<LoadF16>>, attention<KvFloats<LoadF32>>, attention<KvQ8>},  \
+    .kv_write = {kv_write_f16, kv_write_f32, kv_write_q8},                                       \
+    .peak_dot = peak_dot, .peak_fma = peak_fma,                                                  \
   }

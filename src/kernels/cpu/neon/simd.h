@@ -33,6 +33,9 @@ constexpr int kTileActs = 2;
 // 2 acts x (2 sub-blocks x 4 integer + 4 float) + line (4) + its two halves (8): 36, a few float
 // ones spilled per sub-block; the unpacking, two thirds of the work of one act, is done once.
 constexpr int kMaxGemvActs = 2;
+// 2 queries x 2 vectors of four registers: 16 accumulators, 8 loaded, 4 broadcast.
+constexpr int kAttnQueries = 2;
+constexpr int kAttnBlocks = 2;
 
 inline V16 vload(const float* p) {
   return {vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)};

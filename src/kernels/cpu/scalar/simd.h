@@ -23,6 +23,8 @@ struct B64 {
 constexpr int kTilePanels = 1;
 constexpr int kTileActs = 1;
 constexpr int kMaxGemvActs = 1;
+constexpr int kAttnQueries = 1;
+constexpr int kAttnBlocks = 1;
 
 #define HOB_LANES for (int i = 0; i < 16; i++)
 inline V16 vload(const float* p) {
