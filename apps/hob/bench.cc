@@ -2,20 +2,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <random>
 
+#include "backend/compute_peaks.h"
 #include "base/error.h"
 #include "base/memory_info.h"
-#include "base/size_parse.h"
+#include "bench_report.h"
 #include "command.h"
 #include "engine/machine_probe.h"
 #include "engine/meter.h"
 #include "engine/route_trace.h"
 #include "engine/uniform_routing.h"
 #include "options.h"
-#include "output.h"
+#include "sampling/sampler.h"
 
 namespace hob::app {
 namespace {
@@ -29,10 +32,6 @@ struct Options {
 constexpr int kDefaultCtx = 4096;
 // --route-trace uniform: even, independent routing, what `hob plan` assumes without a trace.
 constexpr const char* kUniform = "uniform";
-
-struct Bandwidth {
-  double ram_bytes_per_s = 0, disk_bytes_per_s = 0;
-};
 
 // Runs the tests on sequences that all start at the same depth.
 class Bench {
@@ -49,28 +48,54 @@ class Bench {
   }
 
   // Every sequence reads n_prompt tokens.
-  Usage prefill() {
+  BenchRun prefill() {
     rewind();
     if (trace_) trace_->replay_prompt();
     for (int seq : seqs_) engine_.feed(seq, random_tokens(o_.n_prompt), 1);
+    session_.decoder().reset_times();
     const Meter meter(engine_);
     run_all();
-    return meter.stop(o_.n_prompt * o_.batch);
+    return stop(meter, o_.n_prompt);
   }
 
   // n_tok steps of one token per sequence.
-  Usage decode(int n_tok) {
+  BenchRun decode(int n_tok) {
     rewind();
     if (trace_) trace_->replay_decode(o_.depth);
+    session_.decoder().reset_times();
     const Meter meter(engine_);
     for (int i = 0; i < n_tok; i++) {
       for (int seq : seqs_) engine_.feed(seq, random_tokens(1), 1);
       run_all();
     }
-    return meter.stop(n_tok * o_.batch);
+    return stop(meter, n_tok);
+  }
+
+  // Choosing one token with the default settings of `hob run`, median of some.
+  double sampling_seconds() {
+    rewind();
+    if (trace_) trace_->replay_decode(o_.depth);
+    std::vector<float> logits;
+    engine_.feed(seqs_[0], random_tokens(1), 1);
+    while (engine_.step(
+        [&](int, int, std::span<const float> row) { logits.assign(row.begin(), row.end()); })) {
+    }
+    if (engine_.error(seqs_[0])) std::rethrow_exception(engine_.error(seqs_[0]));
+    std::array<double, 9> seconds;
+    for (size_t i = 0; i < seconds.size(); i++) {
+      const auto start = std::chrono::steady_clock::now();
+      sample(logits, {.seed = i}, {}, 0);
+      seconds[i] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+    std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
+    return seconds[seconds.size() / 2];
   }
 
  private:
+  BenchRun stop(const Meter& meter, int n_tok_each) const {
+    return {meter.stop(n_tok_each * o_.batch), session_.decoder().times(),
+            session_.decoder().counts()};
+  }
   std::vector<int32_t> random_tokens(int n) {
     std::vector<int32_t> tokens(static_cast<size_t>(n));
     for (int32_t& t : tokens)
@@ -95,78 +120,18 @@ class Bench {
   std::mt19937_64 rng_{20240229};  // the same ids in every run and on every machine
 };
 
-template <class Get>
-double median_of(const std::vector<Usage>& runs, Get get) {
-  std::vector<double> values;
-  for (const Usage& u : runs) values.push_back(get(u));
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
-// Tokens per second if all bytes that this run moved had moved at the measured rates, memory and
-// disk at once.
-double bound_tok_s(const Usage& u, ModelSession& session, const Bandwidth& bandwidth,
-                   double n_steps) {
-  const ModelLayout& layout = session.layout();
-  double ram_bytes = static_cast<double>(layout.dense_read_bytes) * n_steps;
-  if (ExpertCache* experts = session.experts()) {
-    size_t n_experts = 0;
-    for (const ExpertLayer& l : layout.experts.layers)
-      n_experts += static_cast<size_t>(l.n_experts);
-    const double mean = static_cast<double>(experts->total_bytes()) /
-                        static_cast<double>(std::max<size_t>(1, n_experts));
-    ram_bytes += static_cast<double>(u.hits + u.misses) * mean;
-  }
-  double t = ram_bytes / bandwidth.ram_bytes_per_s;
-  if (u.bytes_read > 0 && bandwidth.disk_bytes_per_s > 0)
-    t = std::max(t, static_cast<double>(u.bytes_read) / bandwidth.disk_bytes_per_s);
-  return t > 0 ? u.n_tok / t : 0;
-}
-
-struct TestResult {
-  const char* name;
-  int n_tok;
-  double n_steps;
-  std::vector<Usage> runs;
-};
-
-void print(const Options& o, const TestResult& r, ModelSession& session,
-           const Bandwidth& bandwidth) {
-  const auto median = [&](auto get) { return median_of(r.runs, get); };
-  const double tok_s = median([](const Usage& u) { return u.tok_s(); });
-  const double hit_rate = median([](const Usage& u) { return u.hit_rate(); });
-  const double bytes_per_tok = median([](const Usage& u) { return u.bytes_per_tok(); });
-  const double stall = median([](const Usage& u) { return u.stall_share(); });
-  const double bound =
-      median([&](const Usage& u) { return bound_tok_s(u, session, bandwidth, r.n_steps); });
-  if (o.common.json)
-    return write_json({{"test", r.name},
-                       {"n_tok", r.n_tok},
-                       {"batch", o.batch},
-                       {"depth", o.depth},
-                       {"tok_s", tok_s},
-                       {"hit_rate", hit_rate},
-                       {"bytes_per_tok", bytes_per_tok},
-                       {"stall_share", stall},
-                       {"bound_tok_s", bound},
-                       {"peak_bytes", own_peak_bytes()}});
-  write_out(
-      fmt::format("{:<8} {:>6} {:>6} {:>6} {:>10.2f} {:>9.1f} {:>12} {:>7.1f} {:>10.1f} {:>10}\n",
-                  r.name, r.n_tok, o.batch, o.depth, tok_s, hit_rate * 100,
-                  format_size(static_cast<uint64_t>(bytes_per_tok)), stall * 100, bound,
-                  format_size(own_peak_bytes())));
-  flush_out();
-}
-
-Bandwidth measure_bandwidth(ModelPlan& plan) {
-  Bandwidth b;
-  b.ram_bytes_per_s =
-      measure_ram_bandwidth(plan.backend->n_threads(), probe_pool_bytes(plan.plan.budget_bytes));
+MachinePeaks measure_peaks(ModelPlan& plan) {
+  MachinePeaks peaks;
+  const int n_threads = plan.backend->n_threads();
+  peaks.ram_bytes_per_s =
+      measure_ram_bandwidth(n_threads, stream_pool_bytes(plan.plan.budget_bytes));
+  const ComputePeaks compute = measure_compute_peaks(plan.backend->isa(), n_threads);
+  peaks.dot_macs_per_s = compute.dot_macs_per_s;
+  peaks.fma_macs_per_s = compute.fma_macs_per_s;
   if (!plan.plan.resident)
-    b.disk_bytes_per_s = measure_disk_bandwidth(plan.layout.experts, plan.cache).bytes_per_s;
+    peaks.disk_bytes_per_s = measure_disk_bandwidth(plan.layout.experts, plan.cache).bytes_per_s;
   reset_own_peak();  // the probe's memory is gone again
-  return b;
+  return peaks;
 }
 
 // One user gets the context that every other command would plan for; many users get what the test
@@ -178,34 +143,36 @@ int bench_ctx(const Options& o) {
 }
 
 void check_ctx(const Options& o, int n_ctx) {
-  const int needed = o.depth + std::max(o.n_prompt, o.n_gen);
+  const int needed = o.depth + std::max({o.n_prompt, o.n_gen, 1});
   if (needed > n_ctx)
     fail(Code::kInvalidArgument,
          "[context] expected --depth + tokens of at most {} (--ctx), got {}", n_ctx, needed);
 }
 
 void run_tests(const Options& o, ModelSession& session, TraceRouting* trace,
-               const Bandwidth& bandwidth) {
-  if (!o.common.json)
-    write_out(fmt::format("{:<8} {:>6} {:>6} {:>6} {:>10} {:>9} {:>12} {:>7} {:>10} {:>10}\n",
-                          "test", "n_tok", "batch", "depth", "tok/s", "hit %", "disk/tok",
-                          "stall %", "bound", "peak"));
+               const MachinePeaks& peaks) {
+  const BenchReport report(session, peaks, o.common.json);
+  report.begin();
   // A streaming run starts with a full cache: what is measured is the steady state.
   if (session.experts() && !session.experts()->resident()) session.experts()->preload({});
   Bench bench(o, session, trace);
   if (o.depth) bench.fill_depth();
+  const auto test = [&](const char* name, int n_tok) {
+    return BenchTest{.name = name, .n_tok = n_tok, .batch = o.batch, .depth = o.depth, .runs = {}};
+  };
+  const double sampling = bench.sampling_seconds() * o.batch;
   if (o.n_prompt > 0) {
-    const double n_steps =
-        std::max(1.0, static_cast<double>(o.n_prompt) * o.batch / session.plan().chunk);
-    TestResult result{"prefill", o.n_prompt, n_steps, {}};
-    for (int i = 0; i < o.repeats; i++) result.runs.push_back(bench.prefill());
-    print(o, result, session, bandwidth);
+    BenchTest prefill = test("prefill", o.n_prompt);
+    prefill.sampling_seconds = sampling;
+    for (int i = 0; i < o.repeats; i++) prefill.runs.push_back(bench.prefill());
+    report.add(prefill);
   }
   if (o.n_gen > 0) {
     bench.decode(1);  // first-touch costs of the one-row path
-    TestResult result{"decode", o.n_gen, static_cast<double>(o.n_gen), {}};
-    for (int i = 0; i < o.repeats; i++) result.runs.push_back(bench.decode(o.n_gen));
-    print(o, result, session, bandwidth);
+    BenchTest decode = test("decode", o.n_gen);
+    decode.sampling_seconds = sampling * o.n_gen;
+    for (int i = 0; i < o.repeats; i++) decode.runs.push_back(bench.decode(o.n_gen));
+    report.add(decode);
   }
 }
 
@@ -221,14 +188,14 @@ void run(const Options& o) {
   if (trace) check_trace_fits(*trace, moe.n_experts);
   if (o.route_trace == kUniform && moe.n_experts == 0)
     fail(Code::kInvalidArgument, "[trace] expected a model with experts, this one is dense");
-  const Bandwidth bandwidth = measure_bandwidth(plan);
+  const MachinePeaks peaks = measure_peaks(plan);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
   std::optional<TraceRouting> replay;
   std::optional<UniformRouting> uniform;
   if (trace) session->decoder().set_route_override(&replay.emplace(*trace));
   if (o.route_trace == kUniform)
     session->decoder().set_route_override(&uniform.emplace(moe.n_experts, moe.top_k));
-  run_tests(o, *session, replay ? &*replay : nullptr, bandwidth);
+  run_tests(o, *session, replay ? &*replay : nullptr, peaks);
 }
 
 }  // namespace

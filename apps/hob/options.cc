@@ -71,6 +71,7 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
       ->check(CLI::Range(1, 1 << 24));
   app.add_option("--threads", o.threads, "compute threads; default all cores")
       ->check(CLI::Range(1, 1024));
+  app.add_flag("--pin", o.pin, "keep every compute thread on a core of its own");
   app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
   app.add_option("--precision", o.precision, "exact (mixed: not yet)");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
@@ -89,6 +90,7 @@ SessionOptions session_options(const CommonOptions& o) {
   if (!o.expert_cache.empty()) s.expert_cache_bytes = size_option("--expert-cache", o.expert_cache);
   s.n_ctx = o.ctx;
   s.n_threads = o.threads;
+  s.pin = o.pin;
   s.kv = kv_option(o.kv);
   s.policy = o.policy;
   return s;
@@ -101,9 +103,13 @@ std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPla
          fmt::format("hob: note: --ctx {} exceeds the {} tokens that the model was trained on",
                      plan.options.n_ctx, trained));
   ProgressBar bar(common.quiet);
-  return ModelSession::load(
+  auto session = ModelSession::load(
       std::move(plan),
       [&](std::string_view what, uint64_t done, uint64_t total) { bar.update(what, done, total); });
+  bar.clear();
+  const std::string warning = session->backend().warning();
+  if (!warning.empty()) note(common.quiet, "hob: note: " + warning);
+  return session;
 }
 
 }  // namespace hob::app

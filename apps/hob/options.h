@@ -15,6 +15,7 @@ struct CommonOptions {
   std::string expert_cache;
   int ctx = 0;
   int threads = 0;
+  bool pin = false;
   std::string kv = "f16";
   std::string precision = "exact";
   std::string max_kl;

@@ -90,6 +90,11 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string_view isa() const = 0;
   virtual int n_threads() const = 0;
+  // Called by the thread that will run the steps, once all other threads have been started: keeps
+  // it on its core, where the options ask for that.
+  virtual void pin_engine_thread() {}
+  // What could not be done as the options asked, for the user; empty = nothing.
+  virtual std::string warning() const { return {}; }
 
   // --- weights ---
   // Bytes of a [rows, cols] matrix in kernel layout (rows are padded to the panel height, so >= the
@@ -144,7 +149,8 @@ class Backend {
 };
 
 struct CpuOptions {
-  int n_threads = 0;      // 0 = all cores this process may use
+  int n_threads = 0;      // 0 = default_threads() (base/cpu_info.h)
+  bool pin = false;       // every thread stays on a core of its own
   std::string force_isa;  // "" = best; else as HOB_FORCE_ISA. Unknown or unsupported: Error.
 };
 std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options);

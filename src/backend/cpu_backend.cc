@@ -57,12 +57,19 @@ void multiply_rows(const KernelTable& kernels, const Weight& w, int first, int n
   }
 }
 
+std::vector<int> pin_cores(const CpuOptions& options) {
+  std::vector<int> ids;
+  if (options.pin)
+    for (const Core& core : usable_cores()) ids.push_back(core.id);
+  return ids;
+}
+
 }  // namespace
 
 CpuBackend::CpuBackend(const CpuOptions& options)
     : kernels_(select_kernels(options.force_isa.empty() ? std::getenv("HOB_FORCE_ISA")
                                                         : options.force_isa.c_str())),
-      pool_(options.n_threads > 0 ? options.n_threads : usable_cores()) {}
+      pool_(options.n_threads > 0 ? options.n_threads : default_threads(), pin_cores(options)) {}
 
 size_t CpuBackend::prepared_bytes(DType dtype, int rows, int cols) const {
   return hob::prepared_bytes(dtype, rows, cols);

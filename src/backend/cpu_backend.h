@@ -17,6 +17,8 @@ class CpuBackend final : public Backend {
 
   std::string_view isa() const override { return kernels_.isa; }
   int n_threads() const override { return pool_.n_threads(); }
+  void pin_engine_thread() override { pool_.pin_caller(); }
+  std::string warning() const override { return pool_.pin_failure(); }
   size_t prepared_bytes(DType dtype, int rows, int cols) const override;
   void prepare(DType dtype, int rows, int cols, const std::byte* stock,
                std::byte* dst) const override;

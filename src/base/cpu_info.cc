@@ -2,6 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <fstream>
+
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -24,11 +27,37 @@ CpuFeatures cpu_features() {
   return f;
 }
 
-int usable_cores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  const int n = CPU_COUNT(&set);
-  return n > 0 ? n : 1;
+std::vector<Core> read_cores(std::span<const int> ids, const std::string& sysfs) {
+  std::vector<Core> cores;
+  for (const int id : ids) {
+    Core core{.id = id};
+    std::ifstream file(sysfs + "/cpu" + std::to_string(id) + "/cpu_capacity");
+    int capacity = 0;
+    if (file >> capacity && capacity > 0) core.capacity = capacity;
+    cores.push_back(core);
+  }
+  std::sort(cores.begin(), cores.end(), [](const Core& a, const Core& b) {
+    return a.capacity != b.capacity ? a.capacity > b.capacity : a.id < b.id;
+  });
+  return cores;
 }
+
+int performance_cores(std::span<const Core> cores) {
+  int fastest = 0, n = 0;
+  for (const Core& c : cores) fastest = std::max(fastest, c.capacity);
+  for (const Core& c : cores) n += 3 * c.capacity >= fastest;
+  return n;
+}
+
+std::vector<Core> usable_cores() {
+  std::vector<int> ids;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0)
+    for (int id = 0; id < CPU_SETSIZE; id++)
+      if (CPU_ISSET(id, &set)) ids.push_back(id);
+  return read_cores(ids, "/sys/devices/system/cpu");
+}
+
+int default_threads() { return std::max(1, performance_cores(usable_cores())); }
 
 }  // namespace hob

@@ -1,7 +1,13 @@
 #include "base/thread_pool.h"
 
-#include <chrono>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <cstring>
+
+#include "base/cpu_info.h"
 #include "base/error.h"
 
 #if defined(__x86_64__)
@@ -28,14 +34,49 @@ void cpu_relax() {
 uint64_t n_tasks_of(uint64_t state) { return state >> kTaskBits & kTaskMask; }
 uint64_t next_of(uint64_t state) { return state & kTaskMask; }
 
+// Sets of up to CPU_SETSIZE (1024) cores; a core beyond that cannot be named and is refused.
+cpu_set_t set_of(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int core : cores)
+    if (core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &set);
+  return set;
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) {
+ThreadPool::ThreadPool(int n_threads, std::vector<int> cores) : cores_(std::move(cores)) {
   HOB_CHECK(n_threads >= 1);
-  for (int i = 1; i < n_threads; i++) workers_.emplace_back([this] { worker_loop(); });
+  for (int i = 1; i < n_threads; i++) {
+    workers_.emplace_back([this] { worker_loop(); });
+    if (cores_.empty()) continue;
+    const int core = cores_[static_cast<size_t>(i) % cores_.size()];
+    const cpu_set_t set = set_of({core});
+    record_pin(pthread_setaffinity_np(workers_.back().native_handle(), sizeof(set), &set), core);
+  }
+}
+
+void ThreadPool::pin_caller() {
+  if (cores_.empty() || pinned_caller_ != 0) return;
+  std::vector<int> before;
+  for (const Core& core : usable_cores()) before.push_back(core.id);
+  const cpu_set_t set = set_of({cores_[0]});
+  if (sched_setaffinity(0, sizeof(set), &set) != 0) return record_pin(errno, cores_[0]);
+  pinned_caller_ = gettid();
+  caller_cores_ = std::move(before);
+}
+
+void ThreadPool::record_pin(int error, int core) {
+  if (error == 0 || !pin_failure_.empty()) return;
+  pin_failure_ = fmt::format("[cpu] expected to keep a thread on core {}, the system refused: {}",
+                             core, std::strerror(error));
 }
 
 ThreadPool::~ThreadPool() {
+  if (pinned_caller_ != 0) {
+    const cpu_set_t set = set_of(caller_cores_);
+    sched_setaffinity(pinned_caller_, sizeof(set), &set);  // fails when the thread has ended
+  }
   stop_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();
@@ -73,7 +114,8 @@ void ThreadPool::run_shared(int n_tasks, TaskFn fn, void* context) {
 
 void ThreadPool::worker_loop() {
   while (true) {
-    // The epoch first: it changes after stop_ and state_ do, so whatever is missed below ends the wait for it.
+    // The epoch first: it changes after stop_ and state_ do, so whatever is missed below ends the
+    // wait for it.
     const uint32_t epoch = epoch_.load(std::memory_order_acquire);
     if (stop_.load(std::memory_order_acquire)) return;
     while (claim_one()) {

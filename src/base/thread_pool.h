@@ -1,6 +1,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -9,12 +10,24 @@ namespace hob {
 // Fixed workers that share the tasks of one parallel region at a time with the calling thread.
 // Idle workers spin for some microseconds (a barrier inside a layer is that short), then park on a
 // futex, so that a thread waiting for the disk burns nothing. One caller at a time; no nesting.
+//
+// Tasks are claimed one by one, so a region's work is split by speed, not by number: on big.LITTLE,
+// or beside other programs, the faster core simply takes more of them. Callers cut a region into
+// several small tasks per thread, so that the last one to finish is not waited for long.
 class ThreadPool {
  public:
-  explicit ThreadPool(int n_threads);  // including the caller; >= 1
+  // n_threads: including the caller; >= 1. `cores`: empty = threads go where the system puts them;
+  // else worker i stays on cores[i % size], with 0 for the caller (pin_caller).
+  explicit ThreadPool(int n_threads, std::vector<int> cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  // Keeps the calling thread on cores[0] until the pool ends; nothing without cores. Threads that
+  // it starts later would inherit that, so call it when all have been started.
+  void pin_caller();
+  // Why a thread could not be pinned (it then runs anywhere); empty = all is as asked.
+  const std::string& pin_failure() const { return pin_failure_; }
 
   int n_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -40,6 +53,7 @@ class ThreadPool {
   void run_shared(int n_tasks, TaskFn fn, void* context);
   bool claim_one();
   void worker_loop();
+  void record_pin(int error, int core);
 
   // One word says which tasks are left: generation (24 bits) | n_tasks (20) | next (20). A
   // successful compare-and-swap on it both claims a task and proves that fn_/context_ belong to it:
@@ -51,6 +65,11 @@ class ThreadPool {
   TaskFn fn_ = nullptr;
   void* context_ = nullptr;
   std::vector<std::thread> workers_;
+
+  std::vector<int> cores_;
+  std::string pin_failure_;
+  int pinned_caller_ = 0;          // the kernel's thread id; 0 = none
+  std::vector<int> caller_cores_;  // that it might use before
 };
 
 }  // namespace hob

@@ -27,6 +27,7 @@ int Engine::open() {
   while (i < sequences_.size() && sequences_[i].open) i++;
   if (i == sequences_.size()) sequences_.emplace_back();
   sequences_[i] = Sequence{.open = true, .kv = kv_->create(), .tokens = {}, .error = nullptr};
+  sequences_[i].tokens.reserve(static_cast<size_t>(limits_.n_ctx));
   return static_cast<int>(i);
 }
 
@@ -60,16 +61,15 @@ void Engine::rewind(int seq, int n_tok) {
   s.error = nullptr;
 }
 
-std::vector<SeqView> Engine::views() const {
-  std::vector<SeqView> views;
+void Engine::update_views() {
+  views_.clear();
   for (const Sequence& s : sequences_)
-    views.push_back({.n_pending_tok = static_cast<int>(s.tokens.size()) - s.n_computed,
-                     .n_logits_from = std::max(0, s.logits_from - s.n_computed),
-                     .active = s.open && !s.error});
-  return views;
+    views_.push_back({.n_pending_tok = static_cast<int>(s.tokens.size()) - s.n_computed,
+                      .n_logits_from = std::max(0, s.logits_from - s.n_computed),
+                      .active = s.open && !s.error});
 }
 
-void Engine::append_rows(const RowPlan& plan, StepBatch& batch) {
+void Engine::append_rows(const RowPlan& plan) {
   Sequence& s = sequences_[static_cast<size_t>(plan.seq)];
   const auto slots = kv_->reserve(s.kv, plan.n_tok);
   if (!slots) {  // the pool holds n_ctx tokens of every planned sequence, so there are too many
@@ -83,19 +83,19 @@ void Engine::append_rows(const RowPlan& plan, StepBatch& batch) {
   const std::span<const int32_t> visible = kv_->slots(s.kv);
   for (int i = 0; i < plan.n_tok; i++) {
     const int position = s.n_computed + i;
-    batch.rows.push_back({.token = s.tokens[static_cast<size_t>(position)],
-                          .position = position,
-                          .seq = s.kv,
-                          .kv_write_slot = (*slots)[static_cast<size_t>(i)],
-                          .kv_read = visible,
-                          .want_logits = position >= s.logits_from});
+    batch_.rows.push_back({.token = s.tokens[static_cast<size_t>(position)],
+                           .position = position,
+                           .seq = s.kv,
+                           .kv_write_slot = (*slots)[static_cast<size_t>(i)],
+                           .kv_read = visible,
+                           .want_logits = position >= s.logits_from});
   }
 }
 
-void Engine::fail_sequences(const StepBatch& batch, std::span<const RowPlan> plan) {
+void Engine::fail_sequences() {
   for (const Decoder::RowFailure& failure : decoder_->failed_rows()) {
-    const SeqId kv = batch.rows[static_cast<size_t>(failure.row)].seq;
-    for (const RowPlan& p : plan) {
+    const SeqId kv = batch_.rows[static_cast<size_t>(failure.row)].seq;
+    for (const RowPlan& p : plan_) {
       Sequence& s = sequences_[static_cast<size_t>(p.seq)];
       if (s.kv != kv || s.error) continue;
       s.error = failure.error;
@@ -104,10 +104,10 @@ void Engine::fail_sequences(const StepBatch& batch, std::span<const RowPlan> pla
   }
 }
 
-void Engine::commit(std::span<const RowPlan> plan, const LogitsSink& sink) {
+void Engine::commit(const LogitsSink& sink) {
   const size_t n_vocab_floats = static_cast<size_t>(n_vocab());
   const float* row = reinterpret_cast<const float*>(logits_.data());
-  for (const RowPlan& p : plan) {
+  for (const RowPlan& p : plan_) {
     Sequence& s = sequences_[static_cast<size_t>(p.seq)];
     const int first = s.n_computed;
     if (!s.error) {
@@ -122,24 +122,25 @@ void Engine::commit(std::span<const RowPlan> plan, const LogitsSink& sink) {
 }
 
 bool Engine::step(const LogitsSink& sink) {
-  std::vector<RowPlan> plan =
-      schedule(views(), {limits_.max_rows, limits_.max_logit_rows}, next_first_);
-  if (plan.empty()) return false;
+  update_views();
+  plan_ =
+      schedule(views_, {limits_.max_rows, limits_.max_logit_rows}, next_first_, std::move(plan_));
+  if (plan_.empty()) return false;
   next_first_ = (next_first_ + 1) % static_cast<int>(sequences_.size());
-  StepBatch batch;
-  for (const RowPlan& p : plan) append_rows(p, batch);
-  std::erase_if(plan, [&](const RowPlan& p) {
+  batch_.rows.clear();
+  for (const RowPlan& p : plan_) append_rows(p);
+  std::erase_if(plan_, [&](const RowPlan& p) {
     return sequences_[static_cast<size_t>(p.seq)].error != nullptr;
   });
-  if (batch.rows.empty()) return true;
+  if (batch_.rows.empty()) return true;
   if (experts_) experts_->begin_step();
   const Mat logits{.data = reinterpret_cast<float*>(logits_.data()),
-                   .rows = batch.n_logits(),
+                   .rows = batch_.n_logits(),
                    .cols = n_vocab(),
                    .stride = n_vocab()};
-  decoder_->forward(batch, *kv_, logits);
-  fail_sequences(batch, plan);
-  commit(plan, sink);
+  decoder_->forward(batch_, *kv_, logits);
+  fail_sequences();
+  commit(sink);
   return true;
 }
 

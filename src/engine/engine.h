@@ -64,10 +64,10 @@ class Engine {
     std::exception_ptr error;
   };
   const Sequence& at(int seq) const;
-  std::vector<SeqView> views() const;
-  void append_rows(const RowPlan& plan, StepBatch& batch);
-  void fail_sequences(const StepBatch& batch, std::span<const RowPlan> plan);
-  void commit(std::span<const RowPlan> plan, const LogitsSink& sink);
+  void update_views();
+  void append_rows(const RowPlan& plan);
+  void fail_sequences();
+  void commit(const LogitsSink& sink);
 
   Decoder* decoder_;
   KvStore* kv_;
@@ -76,6 +76,10 @@ class Engine {
   std::vector<Sequence> sequences_;
   AlignedBuffer logits_;  // [max_logit_rows, n_vocab] f32
   int next_first_ = 0;
+  // The present step; members, so that a step allocates nothing.
+  std::vector<SeqView> views_;
+  std::vector<RowPlan> plan_;
+  StepBatch batch_;
 };
 
 }  // namespace hob

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <functional>
 #include <random>
-#include <thread>
 
 #include "base/aligned_buffer.h"
 #include "base/async_file.h"
@@ -47,15 +46,6 @@ double median_seconds(double budget, const std::function<void()>& work) {
 }
 
 size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
-
-uint64_t sum_words(const uint64_t* words, size_t n) {
-  uint64_t sums[8] = {};  // eight chains hide the latency of the additions
-  for (size_t i = 0; i + 8 <= n; i += 8)
-    for (size_t j = 0; j < 8; j++) sums[j] += words[i + j];
-  uint64_t total = 0;
-  for (uint64_t s : sums) total += s;
-  return total;
-}
 
 // Activations [rows, cols] of ones-like values.
 struct Activations {
@@ -119,28 +109,6 @@ double expert_call_seconds(Backend& backend, const ExpertPool& pool, const Exper
 
 size_t probe_pool_bytes(uint64_t budget_bytes) {
   return std::clamp<size_t>(budget_bytes / 4, 1 << 20, 96 << 20);
-}
-
-double measure_ram_bandwidth(int n_threads, size_t pool_bytes) {
-  const size_t n_words = pool_bytes / sizeof(uint64_t);
-  const AlignedBuffer pool = filled_pool(pool_bytes);
-  const auto* words = reinterpret_cast<const uint64_t*>(pool.data());
-  std::vector<uint64_t> sums(static_cast<size_t>(n_threads));
-  const size_t share = n_words / static_cast<size_t>(n_threads);
-  constexpr int kPasses = 12;
-  double best = 0;  // the best pass: the question is what the memory can do
-  for (int pass = 0; pass < kPasses; pass++) {
-    const auto start = Clock::now();
-    std::vector<std::thread> threads;
-    for (size_t t = 0; t < sums.size(); t++)
-      threads.emplace_back([&, t] { sums[t] += sum_words(words + t * share, share); });
-    for (std::thread& t : threads) t.join();
-    best = std::max(
-        best, static_cast<double>(share * sums.size() * sizeof(uint64_t)) / seconds_since(start));
-  }
-  // Reading the sums keeps the compiler from dropping the loads.
-  HOB_CHECK(std::count(sums.begin(), sums.end(), uint64_t{1}) == 0);
-  return best;
 }
 
 DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,

@@ -15,7 +15,9 @@ namespace hob {
 // may flatter.
 size_t probe_pool_bytes(uint64_t budget_bytes);
 
-// Bytes per second that n_threads read from memory together, about 50 ms.
+// Bytes per second that n_threads read from memory together, at best; about 0.2 s.
+// stream_pool_bytes: the memory to read for that, from the budget (0 = none).
+size_t stream_pool_bytes(uint64_t budget_bytes);
 double measure_ram_bandwidth(int n_threads, size_t pool_bytes);
 
 struct DiskProbe {

@@ -120,7 +120,8 @@ void check_kv(const KvGeometry& kv) {
 
 ModelPlan plan_model(const SessionOptions& options) {
   ModelPlan m{.file = GgufFile::open(options.path),
-              .backend = make_cpu_backend({.n_threads = options.n_threads, .force_isa = {}}),
+              .backend = make_cpu_backend(
+                  {.n_threads = options.n_threads, .pin = options.pin, .force_isa = {}}),
               .layout = {},
               .options = options,
               .cache = {},
@@ -159,6 +160,7 @@ std::unique_ptr<ModelSession> ModelSession::load(ModelPlan plan, const LoadProgr
                                EngineLimits{.n_ctx = m.options.n_ctx,
                                             .max_rows = m.plan.chunk,
                                             .max_logit_rows = logit_rows(m.options, m.plan.chunk)});
+  m.backend->pin_engine_thread();  // the loader's thread runs by now
   return s;
 }
 

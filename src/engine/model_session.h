@@ -23,7 +23,8 @@ struct SessionOptions {
   std::optional<uint64_t> memory_bytes;  // nullopt = auto
   std::optional<uint64_t> expert_cache_bytes;
   int n_ctx = 0;      // 0 = min(trained, 4096)
-  int n_threads = 0;  // 0 = all cores
+  int n_threads = 0;  // 0 = all cores, but for much slower ones
+  bool pin = false;   // threads stay on their cores
   KvType kv = KvType::kF16;
   std::string policy = "ewma";
   int chunk = 0;           // rows per step; 0 = the planner chooses

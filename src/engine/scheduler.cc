@@ -16,9 +16,11 @@ int fitting_tokens(const SeqView& seq, int rows, int logit_rows) {
 
 }  // namespace
 
-std::vector<RowPlan> schedule(std::span<const SeqView> seqs, const StepLimits& limits, int first) {
+std::vector<RowPlan> schedule(std::span<const SeqView> seqs, const StepLimits& limits, int first,
+                              std::vector<RowPlan> storage) {
   HOB_CHECK(limits.max_rows >= 1 && limits.max_logit_rows >= 1 && first >= 0);
-  std::vector<RowPlan> plan;
+  std::vector<RowPlan> plan = std::move(storage);
+  plan.clear();
   int rows = limits.max_rows, logit_rows = limits.max_logit_rows;
   const size_t n_seqs = seqs.size();
   for (const bool decodes : {true, false}) {

@@ -25,7 +25,9 @@ struct RowPlan {
 
 // Decoding sequences (one pending token) first, then chunks of the others, each in order from
 // `first` on, round robin. Never exceeds a limit; empty only when nothing is pending. With `first`
-// advancing every step nobody starves.
-std::vector<RowPlan> schedule(std::span<const SeqView> seqs, const StepLimits& limits, int first);
+// advancing every step nobody starves. `storage`: a vector to reuse for the result; what it held is
+// dropped.
+std::vector<RowPlan> schedule(std::span<const SeqView> seqs, const StepLimits& limits, int first,
+                              std::vector<RowPlan> storage = {});
 
 }  // namespace hob

@@ -31,16 +31,17 @@ ExpertLease::~ExpertLease() {
 
 // --- ExpertDemand ---
 
-ExpertDemand::ExpertDemand(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-ExpertDemand::ExpertDemand(ExpertDemand&&) noexcept = default;
+ExpertDemand::ExpertDemand(ExpertDemand&& other) noexcept
+    : cache_(std::exchange(other.cache_, nullptr)) {}
 
 ExpertDemand::~ExpertDemand() {
-  if (impl_) impl_->cache->impl_->close_demand();
+  if (cache_) cache_->impl_->close_demand();
 }
 
-std::vector<ExpertLease> ExpertDemand::next() {
-  HOB_CHECK(impl_ != nullptr);
-  return impl_->cache->impl_->next(*impl_->cache);
+std::vector<ExpertLease> ExpertDemand::next(std::vector<ExpertLease> storage) {
+  HOB_CHECK(cache_ != nullptr);
+  storage.clear();
+  return cache_->impl_->next(*cache_, std::move(storage));
 }
 
 // --- ExpertCache ---
@@ -54,7 +55,7 @@ void ExpertCache::begin_step() { impl_->step_++; }
 
 ExpertDemand ExpertCache::demand(std::span<const ExpertKey> keys) {
   impl_->open_demand(keys);
-  return ExpertDemand(std::make_unique<ExpertDemand::Impl>(ExpertDemand::Impl{this}));
+  return ExpertDemand(this);
 }
 
 void ExpertCache::preload(const std::function<void(uint64_t, uint64_t)>& progress) {

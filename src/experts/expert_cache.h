@@ -1,13 +1,15 @@
 #pragma once
 // The expert cache: byte-budgeted slots, filled by the loader, handed out as leases.
 //
-//   ExpertDemand demand = cache.demand(keys);           // hits are pinned at once, misses are
-//   queued to the loader while (true) {
-//     std::vector<ExpertLease> ready = demand.next();   // blocks until at least one more expert is
-//     present if (ready.empty()) break;                         // all keys were handed out
+//   ExpertDemand demand = cache.demand(keys);   // hits are pinned at once, misses queued to the
+//                                               // loader
+//   std::vector<ExpertLease> ready;
+//   while (true) {
+//     ready = demand.next(std::move(ready));    // ends the old leases: the next wave can load;
+//                                               // blocks until at least one more expert is there
+//     if (ready.empty()) break;                 // all keys were handed out
 //     ... compute with them; order of arrival ...
-//   }                                                   // a lease's end unpins its slot: the next
-//   wave can load
+//   }
 //
 // When the keys need more bytes than the cache has, they come in waves: the next read starts as
 // leases end. One slot (the largest expert) suffices for progress, as long as the caller drops its
@@ -78,14 +80,14 @@ class ExpertDemand {
   ExpertDemand(ExpertDemand&&) noexcept;
   ~ExpertDemand();
   // Everything that is ready and not yet handed out (at most as many as leave the loader room to
-  // work); blocks for the first. Empty = done.
-  std::vector<ExpertLease> next();
+  // work); blocks for the first. Empty = done. `storage`: a vector to reuse for the result; leases
+  // in it end first.
+  std::vector<ExpertLease> next(std::vector<ExpertLease> storage = {});
 
  private:
   friend class ExpertCache;
-  struct Impl;
-  explicit ExpertDemand(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit ExpertDemand(ExpertCache* cache) : cache_(cache) {}
+  ExpertCache* cache_;
 };
 
 class ExpertCache {

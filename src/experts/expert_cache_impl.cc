@@ -128,16 +128,17 @@ void ExpertCache::Impl::close_demand() {
   demand_.open = false;
 }
 
-std::vector<ExpertLease> ExpertCache::Impl::next(ExpertCache& cache) {
+// `leases`: empty, for the result.
+std::vector<ExpertLease> ExpertCache::Impl::next(ExpertCache& cache,
+                                                 std::vector<ExpertLease> leases) {
   HOB_CHECK(demand_.open);
   if (n_loading_ > 0) apply(loader_->poll());
   pump();
   if (demand_.ready.empty() && demand_.failed.empty()) {
-    if (demand_.n_loading == 0 && demand_.n_pending() == 0) return {};
+    if (demand_.n_loading == 0 && demand_.n_pending() == 0) return leases;
     wait_for_arrival();
   }
   const size_t n_ready = std::min(demand_.ready.size(), hand_out_limit());
-  std::vector<ExpertLease> leases;
   leases.reserve(n_ready + demand_.failed.size());
   for (size_t i = 0; i < n_ready; i++) leases.push_back(make_lease(cache, demand_.ready[i]));
   demand_.ready.erase(demand_.ready.begin(),

@@ -54,7 +54,7 @@ struct ExpertCache::Impl {
 
   void open_demand(std::span<const ExpertKey> keys);
   void close_demand();
-  std::vector<ExpertLease> next(ExpertCache& cache);
+  std::vector<ExpertLease> next(ExpertCache& cache, std::vector<ExpertLease> leases);
   void unpin(int slot);
   void preload(const std::function<void(uint64_t, uint64_t)>& progress);
 
@@ -93,10 +93,6 @@ struct ExpertCache::Impl {
   std::atomic<uint64_t> used_bytes_{0};
   AtomicStats stats_;
   std::unique_ptr<Loader> loader_;  // last: its thread writes into pool_
-};
-
-struct ExpertDemand::Impl {
-  ExpertCache* cache;
 };
 
 }  // namespace hob

@@ -88,6 +88,13 @@ struct KernelTable {
   void (*attention[kNKvTypes])(const AttnKernelArgs& args);
   // x [d] becomes the K (or V) of one token of a block.
   void (*kv_write[kNKvTypes])(const float* x, int d, int token, bool is_k, std::byte* block);
+
+  // Multiply-adds as fast as this ISA can: the instruction of mul_panels (8-bit integers), or of
+  // mul_rows (f32), on registers. Returns how many were done; *result is theirs. At most
+  // kMaxPeakRounds, so that the int32 sums are exact.
+  static constexpr int kMaxPeakRounds = 4096;
+  uint64_t (*peak_dot)(int n_rounds, int32_t* result);
+  uint64_t (*peak_fma)(int n_rounds, float* result);
 };
 
 // The best table for this CPU, or the forced one ("scalar", "avx2", "avx512",

@@ -96,6 +96,48 @@ uint64_t resident_bytes(const BoundTensor& t, const Backend& backend) {
   return static_cast<uint64_t>(t.rows) * static_cast<uint64_t>(t.cols) * sizeof(float);
 }
 
+// Which part of a layer (or the head, layer -1) uses a tensor; null: of no matter for speed.
+WeightGroup* group_of(const BoundTensor& t, ModelLayout& layout) {
+  if (t.role == Role::kRopeFreqs) return nullptr;
+  if (t.role == Role::kTokenEmbd) return layout.spec.tied_embeddings ? &layout.head : nullptr;
+  if (t.layer < 0) return &layout.head;
+  LayerWork& layer = layout.work[static_cast<size_t>(t.layer)];
+  switch (t.role) {
+    case Role::kO:
+    case Role::kOBias:
+      return &layer.o;
+    case Role::kFfnNorm:
+      return layout.spec.is_moe() ? &layer.router : &layer.ffn;
+    case Role::kRouter:
+      return &layer.router;
+    case Role::kGate:
+    case Role::kUp:
+    case Role::kDown:
+    case Role::kSharedRouter:
+    case Role::kSharedGate:
+    case Role::kSharedUp:
+    case Role::kSharedDown:
+      return &layer.ffn;
+    case Role::kExpertGate:
+    case Role::kExpertUp:
+    case Role::kExpertDown:
+      return &layer.expert;
+    default:
+      return &layer.qkv;
+  }
+}
+
+void add_work(const BoundTensor& t, const Backend& backend, ModelLayout& layout) {
+  WeightGroup* group = group_of(t, layout);
+  if (!group) return;
+  group->bytes += t.kind == TensorKind::kExperts
+                      ? backend.prepared_bytes(t.raw->dtype, t.rows, t.cols)
+                      : resident_bytes(t, backend);
+  if (t.kind == TensorKind::kVector) return;
+  (dtype_info(t.raw->dtype).quantised() ? group->n_quantised : group->n_float) +=
+      static_cast<uint64_t>(t.rows) * static_cast<uint64_t>(t.cols);
+}
+
 }  // namespace
 
 ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors) {
@@ -145,6 +187,8 @@ ModelLayout bind_layout(const GgufFile& file, const Backend& backend) {
     if (t.role == Role::kTokenEmbd && !layout.spec.tied_embeddings)
       layout.dense_read_bytes -= resident_bytes(t, backend);
   layout.experts = expert_geometry(layout.spec, bound, file.files());
+  layout.work.resize(static_cast<size_t>(layout.spec.n_layers));
+  for (const BoundTensor& t : bound) add_work(t, backend, layout);
   return layout;
 }
 

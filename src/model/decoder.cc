@@ -26,6 +26,7 @@ struct Decoder::Impl {
   RouteOverride* route = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
+  WorkCounts counts;
 
   Impl(const ModelSpec& s, Backend& b, int n_rows, int n_positions, DenseWeights w)
       : spec(s),
@@ -40,6 +41,7 @@ struct Decoder::Impl {
   }
 
   void check(const StepBatch& batch, const Mat& logits) const;
+  void count(bool logit_rows);
   void ffn(const LayerContext& ctx, int layer);
   void head(const LayerContext& ctx, Mat logits);
   void collect_failures(const StepBatch& batch);
@@ -60,33 +62,47 @@ std::unique_ptr<Decoder> Decoder::load(const GgufFile& file, const ModelLayout& 
 void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   Impl& m = *impl_;
   m.check(batch, logits);
-  const StageTimes before = m.times;
-  const uint64_t begin_ns = now_ns();
+  const uint64_t before_ns = m.times.total(), begin_ns = now_ns();
   m.rows.assign(batch);
+  m.count(false);
   if (m.moe) {
     m.moe->failures().clear();
     m.experts->begin_step();
   }
 
-  const LayerContext ctx{m.spec, m.backend, m.rows, m.act};
+  const LayerContext ctx{m.spec, m.backend, m.rows, m.act, m.times};
   m.backend.embed(m.weights.embedding, m.rows.tokens(), m.act.x(m.rows.n()));
   for (int layer = 0; layer < m.spec.n_layers; layer++) {
     const bool last = layer == m.spec.n_layers - 1;
-    {
-      const ScopedTime time(m.times.attention);
-      attention_block(ctx, m.weights.layers[static_cast<size_t>(layer)], kv.layer(layer),
-                      m.rope.table(), last);
-    }
+    attention_block(ctx, m.weights.layers[static_cast<size_t>(layer)], kv.layer(layer),
+                    m.rope.table(), last);
     if (m.rows.n() > 0) m.ffn(ctx, layer);
   }
-  if (m.rows.n() > 0) m.head(ctx, logits);
+  if (m.rows.n() > 0) {
+    m.count(true);
+    m.head(ctx, logits);
+  }
 
   m.collect_failures(batch);
-  const StageTimes& t = m.times;
-  const uint64_t accounted = (t.attention - before.attention) + (t.dense_ffn - before.dense_ffn) +
-                             (t.experts - before.experts) + (t.io_wait - before.io_wait) +
-                             (t.head - before.head);
-  m.times.other += now_ns() - begin_ns - accounted;
+  m.times[Stage::kOther] += now_ns() - begin_ns - (m.times.total() - before_ns);
+}
+
+// Adds the rows that are left: all of a step at its start, those with logits at its end.
+void Decoder::Impl::count(bool logit_rows) {
+  const std::span<const StepRow> step = rows.rows();
+  const std::span<const AttnRow> seen = rows.attention();
+  uint64_t n_visible = 0, n_context = 0;
+  for (size_t i = 0; i < step.size(); i++) {
+    const auto n = static_cast<uint64_t>(seen[i].n_visible - seen[i].first);
+    n_visible += n;
+    // Rows of a sequence follow one another, and the last one sees most.
+    if (i + 1 == step.size() || step[i + 1].seq != step[i].seq) n_context += n;
+  }
+  WorkCounts& c = counts;
+  (logit_rows ? c.n_logit_steps : c.n_steps)++;
+  (logit_rows ? c.n_logit_rows : c.n_rows) += step.size();
+  (logit_rows ? c.n_logit_visible : c.n_visible) += n_visible;
+  (logit_rows ? c.n_logit_context : c.n_context) += n_context;
 }
 
 void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
@@ -104,15 +120,16 @@ void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
   const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
   if (moe) {
     moe->forward(ctx, w, layer, *experts, route);
-    moe->add_times(times);
+    const int k = route ? route->top_k() : spec.moe.top_k;
+    counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
   } else {
-    const ScopedTime time(times.dense_ffn);
+    const ScopedTime time(times[Stage::kDenseFfn]);
     dense_ffn_block(ctx, w);
   }
 }
 
 void Decoder::Impl::head(const LayerContext& ctx, Mat logits) {
-  const ScopedTime time(times.head);
+  const ScopedTime time(times[Stage::kHead]);
   const int n = ctx.rows.n();
   backend.rms_norm(act.x(n), weights.output_norm, spec.norm_eps, act.norm(n));
   logits.rows = n;
@@ -151,7 +168,11 @@ void Decoder::set_route_override(RouteOverride* route) {
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
 const StageTimes& Decoder::times() const { return impl_->times; }
-void Decoder::reset_times() { impl_->times = {}; }
+const WorkCounts& Decoder::counts() const { return impl_->counts; }
+void Decoder::reset_times() {
+  impl_->times = {};
+  impl_->counts = {};
+}
 
 uint64_t Decoder::scratch_bytes(const ModelSpec& spec, int max_rows, int n_ctx) {
   uint64_t n = Activations::bytes(spec, max_rows, spec.moe.top_k) +

@@ -12,6 +12,7 @@
 #include "kv/kv_store.h"
 #include "model/batch.h"
 #include "model/spec.h"
+#include "model/work.h"
 
 namespace hob {
 
@@ -24,16 +25,14 @@ struct ModelLayout {
   uint64_t dense_read_bytes =
       0;                   // of these, read for every decoded token (all but unused embedding rows)
   ExpertGeometry experts;  // empty layers for a dense model
+  std::vector<LayerWork> work;  // [n_layers]
+  WeightGroup head;
   KvGeometry kv(KvType type) const;
 };
 
 // Metadata -> spec, tensor table checked: a missing, unused or misshapen tensor is an Error that
 // names it.
 ModelLayout bind_layout(const GgufFile& file, const Backend& backend);
-
-struct StageTimes {  // nanoseconds since reset, engine thread
-  uint64_t attention = 0, dense_ffn = 0, experts = 0, head = 0, io_wait = 0, other = 0;
-};
 
 // Engine thread only. Owns the dense weights; borrows backend and experts.
 class Decoder {
@@ -61,7 +60,9 @@ class Decoder {
   };
   const std::vector<RowFailure>& failed_rows() const;
 
+  // Since the start or the last reset.
   const StageTimes& times() const;
+  const WorkCounts& counts() const;
   void reset_times();
 
   // Activation buffers of a step of max_rows rows (planner); excludes Backend::scratch_bytes.

@@ -86,4 +86,22 @@ void RuleList::shared_expert(int layer) {
   matrix(Role::kSharedDown, layer, "ffn_down_shexp.weight", spec_.d_model, m.d_shared);
 }
 
+void RuleList::decoder() {
+  trunk();
+  for (int layer = 0; layer < spec_.n_layers; layer++) {
+    attention(layer);
+    if (spec_.is_moe())
+      experts(layer);
+    else
+      dense_ffn(layer);
+    if (spec_.moe.d_shared > 0) shared_expert(layer);
+  }
+}
+
+std::vector<TensorRule> decoder_rules(const ModelSpec& spec) {
+  RuleList list(spec);
+  list.decoder();
+  return list.take();
+}
+
 }  // namespace hob

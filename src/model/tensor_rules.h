@@ -60,8 +60,11 @@ class RuleList {
  public:
   explicit RuleList(const ModelSpec& spec) : spec_(spec) {}
 
+  void decoder();     // everything that the spec alone decides: trunk and all layers
+  void rope_freqs();  // Llama 3's frequency divisors, optional
+
+  // The parts of decoder(), for a family whose layers differ.
   void trunk();               // embeddings, output norm, head
-  void rope_freqs();          // Llama 3's frequency divisors, optional
   void attention(int layer);  // norm, q k v o, biases and q/k norms as the spec says
   void dense_ffn(int layer);
   void experts(int layer);  // norm, router, routed experts
@@ -77,5 +80,8 @@ class RuleList {
   const ModelSpec& spec_;
   std::vector<TensorRule> rules_;
 };
+
+// The rules of a family without tensors of its own.
+std::vector<TensorRule> decoder_rules(const ModelSpec& spec);
 
 }  // namespace hob

@@ -9,7 +9,9 @@ OLMOE = DATA / "model" / "olmoe.gguf"
 
 class Bench(HobTest):
     KEYS = ["test", "n_tok", "batch", "depth", "tok_s", "hit_rate", "bytes_per_tok", "stall_share", "bound_tok_s",
-            "peak_bytes"]
+            "peak_bytes", "peak_gb_s", "peak_gop_s", "peak_f32_gop_s", "peak_disk_gb_s", "gb_s", "gop_s", "gb_share",
+            "gop_share", "stages"]
+    STAGES = ["projections", "attention", "experts", "dense ffn", "head", "waiting for disk", "other", "sampling"]
 
     def test_json_keys(self):
         prefill, decode = self.json_lines("bench", MOE, "-p", 24, "-n", 8, "-r", 3, "--batch", 2, "--depth", 5)
@@ -21,6 +23,34 @@ class Bench(HobTest):
             self.assertGreater(line["tok_s"], 0)
             self.assertGreater(line["bound_tok_s"], 0)
             self.assertGreater(line["peak_bytes"], 1 << 20)
+            self.check_stages(line)
+
+    def check_stages(self, line):
+        stages = {s["stage"]: s for s in line["stages"]}
+        self.assertEqual(list(stages), self.STAGES)
+        self.assertGreater(stages.pop("sampling")["share"], 0)
+        self.assertAlmostEqual(sum(s["share"] for s in stages.values()), 1, places=3)
+        for name in ["projections", "attention", "experts", "head"]:
+            for key in ["share", "gb_s", "gop_s", "gb_share", "gop_share"]:
+                self.assertGreater(stages[name][key], 0, (name, key))
+        # The whole is the sum of the parts.
+        for key in ["gb_s", "gop_s"]:
+            self.assertAlmostEqual(sum(s["share"] * s[key] for s in stages.values()) / line[key], 1, places=3)
+        for key in ["gop_s", "peak_gb_s", "peak_gop_s", "peak_f32_gop_s"]:
+            self.assertGreater(line[key], 0)
+        self.assertLess(line["gop_share"], 1)
+
+    def test_text_names_the_stages(self):
+        text = self.ok("bench", MOE, "-p", 8, "-n", 4, "-r", 1)
+        for word in ["GB/s", "GOP/s", "% peak", "experts", "attention", "sampling"]:
+            self.assertIn(word, text)
+
+    def test_pinned_threads_compute_the_same(self):
+        self.assertEqual(len(self.json_lines("bench", MOE, "-p", 4, "-n", 4, "-r", 1, "--pin", "--threads", 3)), 2)
+        free, pinned = self.tmp / "free", self.tmp / "pinned"
+        self.ok("logits", MOE, "--tokens", "1,2,3", "--out", free)
+        self.ok("logits", MOE, "--tokens", "1,2,3", "--out", pinned, "--pin")
+        self.assertEqual(free.read_bytes(), pinned.read_bytes())
 
     def test_zero_skips(self):
         self.assertEqual([b["test"] for b in self.json_lines("bench", MOE, "-p", 0, "-n", 4, "-r", 1)], ["decode"])

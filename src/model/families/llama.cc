@@ -15,15 +15,8 @@ ModelSpec read_spec(const SpecReader& in) {
 
 std::vector<TensorRule> rules(const ModelSpec& s) {
   RuleList list(s);
-  list.trunk();
+  list.decoder();
   list.rope_freqs();
-  for (int layer = 0; layer < s.n_layers; layer++) {
-    list.attention(layer);
-    if (s.is_moe())
-      list.experts(layer);
-    else
-      list.dense_ffn(layer);
-  }
   return list.take();
 }
 

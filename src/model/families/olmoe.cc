@@ -12,18 +12,8 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.trunk();
-  for (int layer = 0; layer < s.n_layers; layer++) {
-    list.attention(layer);
-    list.experts(layer);
-  }
-  return list.take();
-}
-
 }  // namespace
 
-Family olmoe_family() { return {"olmoe", read_spec, rules}; }
+Family olmoe_family() { return {"olmoe", read_spec, decoder_rules}; }
 
 }  // namespace hob

@@ -17,19 +17,8 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.trunk();
-  for (int layer = 0; layer < s.n_layers; layer++) {
-    list.attention(layer);
-    list.experts(layer);
-    list.shared_expert(layer);
-  }
-  return list.take();
-}
-
 }  // namespace
 
-Family qwen2moe_family() { return {"qwen2moe", read_spec, rules}; }
+Family qwen2moe_family() { return {"qwen2moe", read_spec, decoder_rules}; }
 
 }  // namespace hob

@@ -10,18 +10,8 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.trunk();
-  for (int layer = 0; layer < s.n_layers; layer++) {
-    list.attention(layer);
-    list.dense_ffn(layer);
-  }
-  return list.take();
-}
-
 }  // namespace
 
-Family qwen3_family() { return {"qwen3", read_spec, rules}; }
+Family qwen3_family() { return {"qwen3", read_spec, decoder_rules}; }
 
 }  // namespace hob

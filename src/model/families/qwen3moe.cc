@@ -13,18 +13,8 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.trunk();
-  for (int layer = 0; layer < s.n_layers; layer++) {
-    list.attention(layer);
-    list.experts(layer);
-  }
-  return list.take();
-}
-
 }  // namespace
 
-Family qwen3moe_family() { return {"qwen3moe", read_spec, rules}; }
+Family qwen3moe_family() { return {"qwen3moe", read_spec, decoder_rules}; }
 
 }  // namespace hob

@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "model/layers/step.h"
 #include "model/spec.h"
+#include "model/work.h"
 
 namespace hob {
 
@@ -14,6 +15,7 @@ struct LayerContext {
   Backend& backend;
   StepRows& rows;
   const Activations& act;
+  StageTimes& times;
 };
 
 inline uint64_t now_ns() {

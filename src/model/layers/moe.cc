@@ -14,19 +14,21 @@ MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k)
       weights_(ids_.size()),
       grouping_(n_experts_, max_rows * top_k) {
   groups_.reserve(static_cast<size_t>(n_experts_));
+  leases_.reserve(static_cast<size_t>(n_experts_));
 }
 
 uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
   const uint64_t n_choices = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(top_k);
   const uint64_t per_choice = 3 * sizeof(int32_t) + sizeof(float);  // id, weight, group entry
-  const uint64_t per_expert = 2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup);
+  const uint64_t per_expert =
+      2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) + sizeof(ExpertLease);
   return n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
 }
 
 void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer,
                        ExpertCache& cache, RouteOverride* route) {
-  total_ns_ = wait_ns_ = shared_ns_ = 0;
-  const ScopedTime time(total_ns_);
+  // All of it, except what the nested scopes take for themselves.
+  const uint64_t begin_ns = now_ns(), before_ns = ctx.times.total();
   const int n = ctx.rows.n();
   ctx.backend.rms_norm(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
@@ -37,16 +39,16 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   ExpertDemand demand = cache.demand(grouping_.keys());
   compute_shared(ctx, w);  // while the first reads are in flight
   while (true) {
-    std::vector<ExpertLease> leases;
     {
-      const ScopedTime wait(wait_ns_);
-      leases = demand.next();
+      const ScopedTime wait(ctx.times[Stage::kDiskWait]);
+      leases_ = demand.next(std::move(leases_));
     }
-    if (leases.empty()) break;
-    compute_arrived(ctx, leases, k);
+    if (leases_.empty()) break;
+    compute_arrived(ctx, k);
   }
   ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
   add_shared(ctx, w);
+  ctx.times[Stage::kExperts] += now_ns() - begin_ns - (ctx.times.total() - before_ns);
 }
 
 // Fills ids_ and weights_ [n, k]; returns k.
@@ -64,9 +66,9 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
   return moe.top_k;
 }
 
-void MoeBlock::compute_arrived(const LayerContext& ctx, std::vector<ExpertLease>& leases, int k) {
+void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
   groups_.clear();
-  for (const ExpertLease& lease : leases) {
+  for (const ExpertLease& lease : leases_) {
     const int e = lease.key().expert;
     if (lease.error()) {
       for (int32_t out_row : grouping_.out_rows(e)) fail_choice(ctx, out_row, k, lease.error());
@@ -105,7 +107,7 @@ void MoeBlock::fail_unrouted(const LayerContext& ctx, int layer, int k) {
 
 void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
   if (!w.shared_gate) return;
-  const ScopedTime time(shared_ns_);
+  const ScopedTime time(ctx.times[Stage::kDenseFfn]);
   const int n = ctx.rows.n();
   if (w.shared_router) {
     const std::array<LinearOut, 1> gate{{{w.shared_router, nullptr, ctx.act.shared_gate(n)}}};
@@ -116,18 +118,12 @@ void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
 
 void MoeBlock::add_shared(const LayerContext& ctx, const LayerWeights& w) {
   if (!w.shared_gate) return;
-  const ScopedTime time(shared_ns_);
+  const ScopedTime time(ctx.times[Stage::kDenseFfn]);
   const int n = ctx.rows.n();
   if (w.shared_router)
     ctx.backend.add_gated(ctx.act.block(n), ctx.act.shared_gate(n), ctx.act.x(n));
   else
     ctx.backend.add(ctx.act.block(n), ctx.act.x(n));
-}
-
-void MoeBlock::add_times(StageTimes& times) const {
-  times.io_wait += wait_ns_;
-  times.dense_ffn += shared_ns_;
-  times.experts += total_ns_ - wait_ns_ - shared_ns_;
 }
 
 }  // namespace hob

@@ -25,11 +25,10 @@ class MoeBlock {
                RouteOverride* route);
 
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
-  void add_times(StageTimes& times) const;  // of the last forward()
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
-  void compute_arrived(const LayerContext& ctx, std::vector<ExpertLease>& leases, int k);
+  void compute_arrived(const LayerContext& ctx, int k);
   void compute_shared(const LayerContext& ctx, const LayerWeights& w);
   void add_shared(const LayerContext& ctx, const LayerWeights& w);
   void fail_choice(const LayerContext& ctx, int out_row, int k, const std::exception_ptr& error);
@@ -40,8 +39,8 @@ class MoeBlock {
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;
   std::vector<ExpertGroup> groups_;
+  std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;
-  uint64_t total_ns_ = 0, wait_ns_ = 0, shared_ns_ = 0;
 };
 
 }  // namespace hob

@@ -120,6 +120,31 @@ TEST(BindLayout, SizesAndExperts) {
             2u * 2 * 64 * 2);  // layers, K and V, width, bytes
 }
 
+TEST(BindLayout, EveryWeightHasItsPlaceInTheWork) {
+  const std::unique_ptr<Backend> backend = make_naive_backend();
+  for (const char* name : {"olmoe", "qwen2moe", "llama_linear_tied", "qwen2_small"}) {
+    const GgufFile file =
+        GgufFile::open(std::string(HOB_TEST_DATA) + "/model/" + name + std::string(".gguf"));
+    const ModelLayout layout = bind_layout(file, *backend);
+    const ModelSpec& s = layout.spec;
+    ASSERT_EQ(layout.work.size(), static_cast<size_t>(s.n_layers));
+    uint64_t dense = layout.head.bytes;
+    for (const LayerWork& l : layout.work) {
+      dense += l.qkv.bytes + l.o.bytes + l.ffn.bytes + l.router.bytes;
+      EXPECT_EQ(l.o.n_float + l.o.n_quantised,
+                static_cast<uint64_t>(s.d_model * s.attn.n_heads * s.attn.d_v));
+      EXPECT_EQ(l.expert.n_float + l.expert.n_quantised,
+                static_cast<uint64_t>(3 * s.d_model * s.moe.d_expert));
+      EXPECT_EQ(l.router.bytes > 0, s.is_moe());
+    }
+    // Up to the padding between tensors.
+    EXPECT_LE(dense, layout.dense_read_bytes) << name;
+    EXPECT_GT(dense + 64 * file.tensors().size(), layout.dense_read_bytes) << name;
+    EXPECT_EQ(layout.head.n_float + layout.head.n_quantised,
+              static_cast<uint64_t>(s.d_model) * static_cast<uint64_t>(s.n_vocab));
+  }
+}
+
 TEST(BindLayout, TiedEmbeddingsAreReadWhole) {
   const GgufFile file = GgufFile::open(HOB_TEST_DATA "/model/llama_linear_tied.gguf");
   const ModelLayout layout = bind_layout(file, *make_naive_backend());

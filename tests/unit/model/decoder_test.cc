@@ -155,12 +155,40 @@ TEST(Decoder, TimesAddUp) {
                      {.expert_budget_bytes = 1});
   model.evaluate({1, 2, 3, 4});
   const StageTimes t = model.decoder().times();
-  for (uint64_t part : {t.attention, t.dense_ffn, t.experts, t.head, t.io_wait, t.other}) {
+  for (uint64_t part : t.ns) {
     EXPECT_GT(part, 0u);
     EXPECT_LT(part, uint64_t{60} * 1000 * 1000 * 1000);  // nothing wrapped around
   }
   model.decoder().reset_times();
-  EXPECT_EQ(model.decoder().times().attention, 0u);
+  EXPECT_EQ(model.decoder().times().total(), 0u);
+}
+
+TEST(Decoder, CountsWhatAStepComputes) {
+  ModelHarness model(find_logits_fixture("qwen3moe") + ".gguf", make_naive_backend);
+  const ModelSpec& spec = model.layout().spec;
+  const SeqId a = model.kv().create(), b = model.kv().create();
+  StepBatch batch;
+  model.append_rows(batch, a, Tokens{1, 2, 3}, false);
+  model.append_rows(batch, b, Tokens{4, 5}, false);
+  batch.rows[1].want_logits = true;
+  std::vector<float> logits(static_cast<size_t>(model.n_vocab()));
+  model.decoder().forward(batch, model.kv(), {logits.data(), 1, model.n_vocab(), model.n_vocab()});
+  batch.rows[1].want_logits = false;
+  model.decoder().forward(batch, model.kv(), {});
+  const WorkCounts& c = model.decoder().counts();
+  EXPECT_EQ(c.n_steps, 2u);
+  EXPECT_EQ(c.n_logit_steps, 1u);
+  EXPECT_EQ(c.n_rows, 10u);
+  EXPECT_EQ(c.n_logit_rows, 1u);
+  EXPECT_EQ(c.n_visible, 2u * (1 + 2 + 3 + 1 + 2));
+  EXPECT_EQ(c.n_logit_visible, 2u);
+  EXPECT_EQ(c.n_context, 2u * (3 + 2));
+  EXPECT_EQ(c.n_logit_context, 2u);
+  const auto k = static_cast<uint64_t>(spec.moe.top_k),
+             n_layers = static_cast<uint64_t>(spec.n_layers);
+  EXPECT_EQ(c.n_choices, k * (10 * (n_layers - 1) + 1));
+  model.decoder().reset_times();
+  EXPECT_EQ(model.decoder().counts().n_rows, 0u);
 }
 
 TEST(Decoder, ScratchBytesCoverThePartsOfEveryChoice) {

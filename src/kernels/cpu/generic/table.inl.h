@@ -1,5 +1,7 @@
 // The table of this ISA: every kernel instantiated once. Included by tu.cc after the generic
 // bodies.
+#include "kernels/cpu/generic/peak.inl.h"
+
 #define HOB_KERNEL_TABLE(isa_name)                                                               \
   {                                                                                              \
     .isa = isa_name, .quantise_row = quantise_row,                                               \
@@ -48,4 +50,5 @@
     .axpy = axpy, .softmax = softmax,                                                            \
     .attention = {attention<KvFloats<LoadF16>>, attention<KvFloats<LoadF32>>, attention<KvQ8>},  \
     .kv_write = {kv_write_f16, kv_write_f32, kv_write_q8},                                       \
+    .peak_dot = peak_dot, .peak_fma = peak_fma,                                                  \
   }
