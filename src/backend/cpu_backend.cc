@@ -26,6 +26,10 @@ constexpr int kTaskOutputs = kTileRows * kTokenTile;
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+// Even tiles: 70 rows are 36 + 34, because 64 + 6 would unpack the weights once more for 6. A
+// multiple of 4 keeps the kernels' blocks of rows whole.
+int token_tile(int n) { return ceil_div(ceil_div(n, ceil_div(n, kTokenTile)), 4) * 4; }
+
 KernelTable::MulRows float_kernel(const KernelTable& kernels, DType type) {
   switch (type) {
     case DType::kF32:
@@ -109,9 +113,10 @@ void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
   const int max_rows = x.rows <= kStreamTokens ? INT_MAX : kTileRows;
   split_rows(n_rows_, {n_threads(), kPanelRows, max_rows}, chunks_);
   tasks_.clear();
-  for (int t0 = 0; t0 < x.rows; t0 += kTokenTile)
+  const int tile = token_tile(x.rows);
+  for (int t0 = 0; t0 < x.rows; t0 += tile)
     for (const RowChunk& c : chunks_)
-      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(kTokenTile, x.rows - t0)});
+      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, x.rows - t0)});
   pool_.run(static_cast<int>(tasks_.size()),
             [&](int i) { linear_task(outs, tasks_[static_cast<size_t>(i)]); });
 }
@@ -152,8 +157,9 @@ void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(con
   tasks_.clear();
   for (const RowChunk& c : chunks_) {
     const int n = static_cast<int>(groups[static_cast<size_t>(c.matrix)].rows.size());
-    for (int t0 = 0; t0 < n; t0 += kTokenTile)
-      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(kTokenTile, n - t0)});
+    const int tile = token_tile(n);
+    for (int t0 = 0; t0 < n; t0 += tile)
+      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, n - t0)});
   }
 }
 
