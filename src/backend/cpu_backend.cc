@@ -323,7 +323,6 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
                            std::span<const AttnRow> rows, Mat out) {
   HOB_CHECK(layer.d_k <= kMaxKvWidth && layer.d_v <= kMaxKvWidth);
   const int group = n_heads / layer.n_kv_heads;
-  HOB_CHECK(group <= kMaxAttnQueries);
   make_attention_tasks(rows, group);
   const size_t k_bytes = kv_block_bytes(layer.type, layer.d_k),
                v_bytes = kv_block_bytes(layer.type, layer.d_v);
@@ -335,15 +334,9 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
         attention_tasks_[static_cast<size_t>(n_ranges - 1 - task / layer.n_kv_heads)];
     const int h = task % layer.n_kv_heads;
     std::array<AttnQuery, kMaxAttnQueries> queries;
-    int n = 0;
-    for (int r = range.first; r < range.first + range.count; r++)
-      for (int g = h * group; g < (h + 1) * group; g++)
-        queries[static_cast<size_t>(n++)] = {q.row(r) + g * layer.d_k, out.row(r) + g * layer.d_v,
-                                             rows[static_cast<size_t>(r)].n_visible};
     const AttnRow& row = rows[static_cast<size_t>(range.first)];
     AttnKernelArgs a;
     a.queries = queries.data();
-    a.n_queries = n;
     a.k = layer.k + static_cast<size_t>(h) * k_bytes;
     a.v = layer.v + static_cast<size_t>(h) * v_bytes;
     a.k_stride = static_cast<size_t>(layer.n_kv_heads) * k_bytes;
@@ -353,7 +346,18 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
     a.d_k = layer.d_k;
     a.d_v = layer.d_v;
     a.scale = scale;
-    kernels_.attention[static_cast<size_t>(layer.type)](a);
+    const auto attend = [&] {
+      kernels_.attention[static_cast<size_t>(layer.type)](a);
+      a.n_queries = 0;
+    };
+    for (int r = range.first; r < range.first + range.count; r++)
+      for (int g = h * group; g < (h + 1) * group; g++) {
+        if (a.n_queries == kMaxAttnQueries) attend();  // a row with more heads than that
+        queries[static_cast<size_t>(a.n_queries++)] = {q.row(r) + g * layer.d_k,
+                                                       out.row(r) + g * layer.d_v,
+                                                       rows[static_cast<size_t>(r)].n_visible};
+      }
+    attend();
   });
 }
 

@@ -13,7 +13,7 @@ namespace hob {
 //
 // Tasks are claimed one by one, so a region's work is split by speed, not by number: on big.LITTLE,
 // or beside other programs, the faster core simply takes more of them. Callers cut a region into
-// several small tasks per thread, so that the last one to finish is not waited for long.
+// several tasks per thread, the last ones short, so that nobody is waited for long.
 class ThreadPool {
  public:
   // n_threads: including the caller; >= 1. `cores`: empty = threads go where the system puts them;

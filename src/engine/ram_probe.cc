@@ -39,9 +39,8 @@ uint64_t sum_words(const std::byte* data, size_t n_bytes) {
 
 // The best of these and of all passes counts: the question is what the memory can do. Medians of 5
 // passes over 256 MiB in huge pages, two threads of a virtual machine, GB/s: plain 28.9; prefetch
-// 1, 2, 4 KiB ahead 20.9, 21.2, 24.5; AVX-512 loads 26.3; two, four, eight streams per thread 20,
-// 16,
-// 12. A minute later 29.5, 29.4, 30.7, 38.7 and 34.3: the neighbours' share of the memory moves the
+// 1, 2, 4 KiB ahead 20.9, 21.2, 24.5; AVX-512 loads 26.3; 2, 4, 8 streams per thread 20, 16, 12.
+// A minute later 29.5, 29.4, 30.7, 38.7 and 34.3: the neighbours' share of the memory moves the
 // figure more than the loop does, but plain and 4 KiB ahead were never far from the best.
 using SumFn = uint64_t (*)(const std::byte*, size_t);
 constexpr SumFn kVariants[] = {sum_words<0>, sum_words<4096>};

@@ -56,7 +56,7 @@ class Pipes(HobTest):
 
     def test_full_disk(self):
         if not os.path.exists("/dev/full"):
-            self.skipTest("no /dev/full")
+            self.skipTest("needs a device that is always full: no /dev/full here (ls /dev/full)")
         with open("/dev/full", "wb") as full:
             done = subprocess.run([HOB, "show", MOE], stdout=full, stderr=subprocess.PIPE, timeout=TIMEOUT_S)
         self.assertEqual(done.returncode, 1)
@@ -125,7 +125,7 @@ def has_terminals():
         return False
 
 
-@unittest.skipUnless(has_terminals(), "no pseudo-terminals here: /dev/pts is not mounted")
+@unittest.skipUnless(has_terminals(), "needs pseudo-terminals: /dev/pts is not mounted (mount | grep devpts)")
 class Chat(HobTest):
     def start(self, *args):
         terminal = Terminal(self.tmp, "run", MOE, *args)

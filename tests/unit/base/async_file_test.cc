@@ -81,7 +81,8 @@ TEST_P(AsyncFileTest, ReadsEveryByteIncludingTheUnalignedEnd) {
 }
 
 TEST_P(AsyncFileTest, WorksOnTmpfs) {
-  if (!std::filesystem::is_directory("/dev/shm")) GTEST_SKIP() << "no /dev/shm here";
+  if (!std::filesystem::is_directory("/dev/shm"))
+    GTEST_SKIP() << "needs a tmpfs, which refuses O_DIRECT: no /dev/shm here (ls -d /dev/shm)";
   make_file("/dev/shm", 300'001);
   auto reader = make_async_reader({path_}, GetParam());
   expect_whole_file(*reader, 2 * kIoAlign, GetParam().depth);
@@ -180,7 +181,9 @@ TEST(AsyncFile, UringForbiddenFallsBackToThreads) {
     name = make_async_reader({"/proc/self/exe"}, {})->name();
   })
       .join();
-  if (!forbidden) GTEST_SKIP() << "this kernel has no seccomp filters";
+  if (!forbidden)
+    GTEST_SKIP() << "needs seccomp filters to forbid io_uring: this kernel has none (grep "
+                    "Seccomp_filters /proc/self/status)";
   EXPECT_EQ(name, "pread");
 }
 
@@ -221,7 +224,9 @@ using Next = ReadProgress::Next;
 
 TEST_F(ReadProgressTest, DirectRefusedAtTheFirstReadGoesOnBuffered) {
   DirectFile file(path_, true);
-  if (!file.direct()) GTEST_SKIP() << "no O_DIRECT on this file system";
+  if (!file.direct())
+    GTEST_SKIP() << "needs O_DIRECT, which the file system of the temporary folder refuses (dd "
+                    "oflag=direct)";
   std::byte byte{};
   ReadProgress read = start(&byte);
   EXPECT_EQ(read.advance(-EINVAL, file), Next::kReadAgain);
@@ -233,7 +238,9 @@ TEST_F(ReadProgressTest, DirectRefusedAtTheFirstReadGoesOnBuffered) {
 
 TEST_F(ReadProgressTest, ShortReadGoesOnAtAnAlignedOffset) {
   DirectFile file(path_, true);
-  if (!file.direct()) GTEST_SKIP() << "no O_DIRECT on this file system";
+  if (!file.direct())
+    GTEST_SKIP() << "needs O_DIRECT, which the file system of the temporary folder refuses (dd "
+                    "oflag=direct)";
   std::byte byte{};
   ReadProgress read = start(&byte);
   EXPECT_EQ(read.advance(kIoAlign + 512, file), Next::kReadAgain);

@@ -11,15 +11,10 @@
 
 #include "kernels/table.h"
 #include "tensor/half.h"
+#include "unit/kernels/tables_util.h"
 
 namespace hob {
 namespace {
-
-std::vector<const KernelTable*> tables() {
-  const KernelTable* all[8];
-  const int n = supported_kernels(all);
-  return {all, all + n};
-}
 
 std::vector<float> random_floats(size_t n, uint32_t seed) {
   std::mt19937 rng(seed);

@@ -12,13 +12,10 @@
 namespace hob::cpu::avx2 {
 namespace {
 // clang-format off: each file uses the ones before it
+#include "kernels/cpu/generic/unroll.inl.h"
 #include "kernels/cpu/generic/sse_bytes.inl.h"
 #include "kernels/cpu/avx2/simd.h"
-#include "kernels/cpu/generic/quant_blocks.inl.h"
-#include "kernels/cpu/generic/quant_mul.inl.h"
-#include "kernels/cpu/generic/float_ops.inl.h"
-#include "kernels/cpu/generic/attention.inl.h"
-#include "kernels/cpu/generic/table.inl.h"
+#include "kernels/cpu/generic/kernels.inl.h"
 // clang-format on
 }  // namespace
 

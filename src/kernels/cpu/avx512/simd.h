@@ -1,16 +1,6 @@
 // The vector vocabulary of AVX-512 (F, BW, DQ, VL, VNNI). Included inside an anonymous namespace by
 // tu.cc.
 
-// Loops over accumulators are unrolled whole, so that the arrays live in registers.
-// Not under sanitizers: each unrolled access would get its own check, and the compiler minutes.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOB_UNROLL
-#define HOB_INLINE_LAMBDA
-#else
-#define HOB_UNROLL _Pragma("GCC unroll 32")
-#define HOB_INLINE_LAMBDA __attribute__((always_inline))
-#endif
-
 using V16 = __m512;
 using I16 = __m512i;
 using B64 = __m512i;  // 16 rows x 4 consecutive codes

@@ -24,9 +24,9 @@ struct KvQ8 {
   static inline V16 load_upto(const std::byte* p, int) { return load(p); }  // d % 32 == 0
 };
 
-// Scale j of a token: behind the codes of its block.
-inline const std::byte* q8_scales(const std::byte* block, int d, int j) {
-  return block + static_cast<size_t>(d) * kKvBlock + static_cast<size_t>(j) * kKvBlock * 2;
+// Where the 16 tokens' scales j lie in a block: behind the codes.
+inline size_t q8_scales(int d, int j) {
+  return static_cast<size_t>(d) * kKvBlock + static_cast<size_t>(j) * kKvBlock * 2;
 }
 
 inline size_t slot_block(int slot) { return static_cast<size_t>(slot) / kKvBlock; }
@@ -53,15 +53,15 @@ inline void gather_k(const AttnKernelArgs& a, int p, int p0, int p1, std::byte* 
              L::kBytes);
     if constexpr (L::kScaled)
       for (int j = 0; j < a.d_k / kKvScaleWidth; j++)
-        memcpy(const_cast<std::byte*>(q8_scales(to, a.d_k, j)) + 2 * lane,
-               q8_scales(from, a.d_k, j) + 2 * token, 2);
+        memcpy(to + q8_scales(a.d_k, j) + 2 * lane, from + q8_scales(a.d_k, j) + 2 * token, 2);
   }
 }
 
-// scores[i][16 b ..] of N queries and B blocks: sums over ascending coordinates, one lane each.
+// scores[i][at + 16 b ..] of N queries and B blocks: sums over ascending coordinates, one lane
+// each.
 template <class L, int N, int B>
 inline void block_scores(const AttnKernelArgs& a, const AttnQuery* queries,
-                         const std::byte* const* blocks, float (*scores)[kAttnTile]) {
+                         const std::byte* const* blocks, int at, float (*scores)[kAttnTile]) {
   V16 acc[N][B];
   HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int b = 0; b < B; b++) acc[i][b] =
       vset1(0.f);
@@ -69,7 +69,7 @@ inline void block_scores(const AttnKernelArgs& a, const AttnQuery* queries,
     V16 d[B];
     if constexpr (L::kScaled) {
       HOB_UNROLL for (int b = 0; b < B; b++) d[b] =
-          vload_f16(q8_scales(blocks[b], a.d_k, c0 / kKvScaleWidth));
+          vload_f16(blocks[b] + q8_scales(a.d_k, c0 / kKvScaleWidth));
     }
     const int end = c0 + kKvScaleWidth < a.d_k ? c0 + kKvScaleWidth : a.d_k;
     for (int c = c0; c < end; c++) {
@@ -86,7 +86,7 @@ inline void block_scores(const AttnKernelArgs& a, const AttnQuery* queries,
   }
   const V16 scale = vset1(a.scale);
   HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int b = 0; b < B; b++)
-      vstore(scores[i] + kKvBlock * b, vmul(acc[i][b], scale));
+      vstore(scores[i] + at + kKvBlock * b, vmul(acc[i][b], scale));
 }
 
 // Scores of the tile at t0 for positions [p0, p1); others are left as they are.
@@ -101,10 +101,8 @@ inline void tile_scores(const AttnKernelArgs& a, const AttnQuery* queries, int t
     blocks[b] = a.k + slot_block(a.slots[p]) * a.k_stride;
   }
   if (b == kTileBlocks) {
-    for (b = 0; b < kTileBlocks; b += kAttnBlocks) {
-      float(*to)[kAttnTile] = reinterpret_cast<float(*)[kAttnTile]>(scores[0] + kKvBlock * b);
-      block_scores<L, N, kAttnBlocks>(a, queries, blocks + b, to);
-    }
+    for (b = 0; b < kTileBlocks; b += kAttnBlocks)
+      block_scores<L, N, kAttnBlocks>(a, queries, blocks + b, kKvBlock * b, scores);
     return;
   }
   alignas(64) std::byte gathered[kMaxKvWidth * kKvBlock * sizeof(float)];
@@ -117,8 +115,7 @@ inline void tile_scores(const AttnKernelArgs& a, const AttnQuery* queries, int t
       block = a.k + slot_block(a.slots[from]) * a.k_stride;
     else
       gather_k<L>(a, p, from, to, gathered);
-    block_scores<L, N, 1>(a, queries, &block,
-                          reinterpret_cast<float(*)[kAttnTile]>(scores[0] + kKvBlock * b));
+    block_scores<L, N, 1>(a, queries, &block, kKvBlock * b, scores);
   }
 }
 
@@ -137,7 +134,7 @@ inline void find_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* 
       alignas(64) uint16_t halves[kAttnTile] = {};
       for (int p = p0; p < p1; p++)
         memcpy(&halves[p - t0],
-               q8_scales(a.v + slot_block(a.slots[p]) * a.v_stride, a.d_v, j) +
+               a.v + slot_block(a.slots[p]) * a.v_stride + q8_scales(a.d_v, j) +
                    2 * slot_token(a.slots[p]),
                2);
       for (int i = 0; i < kAttnTile; i += 16) vstore(v->scale[j] + i, vload_f16(halves + i));
@@ -303,8 +300,6 @@ void kv_write_q8(const float* x, int d, int token, bool is_k, std::byte* block) 
     istore_i8(codes, code(lo));
     istore_i8(codes + 16, code(hi));
     put_codes(codes, 32, c, token, is_k, d, reinterpret_cast<int8_t*>(block));
-    memcpy(const_cast<std::byte*>(q8_scales(block, d, c / kKvScaleWidth)) +
-               2 * static_cast<size_t>(token),
-           half, 2);
+    memcpy(block + q8_scales(d, c / kKvScaleWidth) + 2 * static_cast<size_t>(token), half, 2);
   }
 }

@@ -49,6 +49,6 @@
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row, \
     .axpy = axpy, .softmax = softmax,                                                            \
     .attention = {attention<KvFloats<LoadF16>>, attention<KvFloats<LoadF32>>, attention<KvQ8>},  \
-    .kv_write = {kv_write_f16, kv_write_f32, kv_write_q8},                                       \
-    .peak_dot = peak_dot, .peak_fma = peak_fma,                                                  \
+    .kv_write = {kv_write_f16, kv_write_f32, kv_write_q8}, .peak_dot = peak_dot,                 \
+    .peak_fma = peak_fma,                                                                        \
   }

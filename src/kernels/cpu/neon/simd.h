@@ -1,16 +1,6 @@
 // The vector vocabulary of NEON with the dot product of Armv8.2 (Cortex-A76 and later; no i8mm): 16
 // lanes are four registers. Included inside an anonymous namespace by tu.cc.
 
-// Loops over accumulators are unrolled whole, so that the arrays live in registers.
-// Not under sanitizers: each unrolled access would get its own check, and the compiler minutes.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HOB_UNROLL
-#define HOB_INLINE_LAMBDA
-#else
-#define HOB_UNROLL _Pragma("GCC unroll 32")
-#define HOB_INLINE_LAMBDA __attribute__((always_inline))
-#endif
-
 struct V16 {
   float32x4_t a, b, c, d;
 };
