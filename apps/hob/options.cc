@@ -75,7 +75,7 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
   app.add_option("--precision", o.precision, "exact (mixed: not yet)");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
-  app.add_option("--policy", o.policy, "expert cache policy: ewma or lru");
+  app.add_option("--policy", o.policy, "expert cache policy: ewma-layer, ewma or lru");
   app.add_option("--pack", o.pack, "(not yet)");
   app.add_option("--prefetch", o.prefetch, "auto or off");
   add_output_options(app, o);

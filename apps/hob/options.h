@@ -19,7 +19,7 @@ struct CommonOptions {
   std::string kv = "f16";
   std::string precision = "exact";
   std::string max_kl;
-  std::string policy = "ewma";
+  std::string policy = "ewma-layer";
   std::string pack;
   std::string prefetch = "auto";
   bool json = false;

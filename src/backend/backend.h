@@ -41,7 +41,7 @@ struct LinearOut {
 
 enum class Activation { kSilu };
 
-// One expert and the rows that chose it.
+// One expert and the rows that chose it; or a dense FFN and all rows.
 struct ExpertGroup {
   Weight gate, up, down;
   std::span<const int32_t> rows;  // row indices into x
@@ -117,6 +117,10 @@ class Backend {
 
   // --- the rest (each in parallel over rows/heads) ---
   virtual void rms_norm(Mat x, const float* w, float eps, Mat y) = 0;  // x == y allowed
+  // The same for the input of a block, y != x: products that read rows [0, n) of this y may use a
+  // copy in their own format that is made in the same pass, until the next rms_norm_input. Nobody
+  // else writes to y meanwhile.
+  virtual void rms_norm_input(Mat x, const float* w, float eps, Mat y) = 0;
   // Each row holds n_heads vectors of d_head; every vector is normalised by itself with w [d_head].
   virtual void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) = 0;
   // Rotates the first d_rot elements of each of n_heads vectors of width d_head, in place.
@@ -130,8 +134,7 @@ class Backend {
   // out [n, n_heads*d_v] = attention of q [n, n_heads*d_k]; rows[i] describes what row i sees.
   virtual void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
                          std::span<const AttnRow> rows, Mat out) = 0;
-  virtual void swiglu(Mat gate, Mat up, Mat y) = 0;  // y = silu(gate) * up; y may be gate
-  virtual void add(Mat x, Mat y) = 0;                // y += x
+  virtual void add(Mat x, Mat y) = 0;  // y += x
   // Top-k routing of one softmax gate per row. logits [n, n_experts] -> ids, weights [n, k],
   // ordered by weight, ties to the lower id. `logits` becomes the probabilities. renormalise:
   // weights of a row sum to 1.

@@ -96,15 +96,19 @@ void CpuBackend::embed(const Weight& w, std::span<const int32_t> ids, Mat y) {
   });
 }
 
-void CpuBackend::quantise(Mat x, ActBuffer& acts) {
-  acts.resize(x.rows, x.cols);
-  pool_.run(x.rows, [&](int r) { kernels_.quantise_row(x.row(r), x.cols, acts.mutable_row(r)); });
+// x in 8-bit blocks: as rms_norm_input() left it, or made now.
+const ActRow* CpuBackend::quantised_rows(Mat x) {
+  if (x.data == norm_of_.data && x.rows <= norm_of_.rows) return norm_acts_.rows();
+  acts_.resize(x.rows, x.cols);
+  pool_.run(x.rows, [&](int r) { kernels_.quantise_row(x.row(r), x.cols, acts_.mutable_row(r)); });
+  return acts_.rows();
 }
 
 void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
   if (x.rows == 0) return;
+  const ActRow* acts = nullptr;
   if (std::any_of(outs.begin(), outs.end(), [](const LinearOut& o) { return quantised(o.w); }))
-    quantise(x, acts_);
+    acts = quantised_rows(x);
   x_rows_.resize(static_cast<size_t>(x.rows));
   for (int r = 0; r < x.rows; r++) x_rows_[static_cast<size_t>(r)] = x.row(r);
 
@@ -118,12 +122,13 @@ void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
     for (const RowChunk& c : chunks_)
       tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, x.rows - t0)});
   pool_.run(static_cast<int>(tasks_.size()),
-            [&](int i) { linear_task(outs, tasks_[static_cast<size_t>(i)]); });
+            [&](int i) { linear_task(outs, acts, tasks_[static_cast<size_t>(i)]); });
 }
 
-void CpuBackend::linear_task(std::span<const LinearOut> outs, const GroupTask& task) {
+void CpuBackend::linear_task(std::span<const LinearOut> outs, const ActRow* all_acts,
+                             const GroupTask& task) {
   const LinearOut& o = outs[static_cast<size_t>(task.group)];
-  const ActRow* acts = quantised(o.w) ? acts_.rows() + task.token0 : nullptr;
+  const ActRow* acts = quantised(o.w) ? all_acts + task.token0 : nullptr;
   const float* const* x = x_rows_.data() + task.token0;
   // A last panel that is not full would overrun y: it goes through a buffer.
   const int tail = quantised(o.w) ? task.count % kPanelRows : 0, whole = task.count - tail;
@@ -175,7 +180,7 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
     (quantised(g.down) ? down_quantised : down_float) = true;
   }
   const int d_hidden = groups[0].gate.n_rows;
-  if (any_quantised) quantise(x, acts_);
+  const ActRow* acts = any_quantised ? quantised_rows(x) : nullptr;
   if (down_quantised) hidden_acts_.resize(n_gathered, d_hidden);
   const size_t hidden_bytes = static_cast<size_t>(n_gathered) * static_cast<size_t>(d_hidden) * 4;
   if (down_float && hidden_.size() < hidden_bytes) hidden_ = AlignedBuffer(hidden_bytes);
@@ -184,7 +189,7 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
   size_t at = 0;
   for (const ExpertGroup& g : groups)
     for (int32_t r : g.rows) {
-      if (any_quantised) gathered_[at] = acts_.rows()[r];
+      if (any_quantised) gathered_[at] = acts[r];
       gathered_f32_[at++] = x.row(r);
     }
 
@@ -252,6 +257,17 @@ void CpuBackend::expert_down(const ExpertGroup& group, const GroupTask& task, Ma
 
 void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {
   pool_.run(x.rows, [&](int r) { kernels_.rms_norm(x.row(r), w, x.cols, eps, y.row(r)); });
+}
+
+void CpuBackend::rms_norm_input(Mat x, const float* w, float eps, Mat y) {
+  norm_of_ = {};
+  if (x.cols % kActBlock != 0) return rms_norm(x, w, eps, y);  // quantised weights are never so
+  norm_acts_.resize(x.rows, x.cols);
+  pool_.run(x.rows, [&](int r) {
+    kernels_.rms_norm(x.row(r), w, x.cols, eps, y.row(r));
+    kernels_.quantise_row(y.row(r), x.cols, norm_acts_.mutable_row(r));
+  });
+  norm_of_ = y;
 }
 
 void CpuBackend::rms_norm_heads(Mat x, int n_heads, const float* w, float eps) {
@@ -361,11 +377,6 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
   });
 }
 
-void CpuBackend::swiglu(Mat gate, Mat up, Mat y) {
-  pool_.run(gate.rows,
-            [&](int r) { kernels_.swiglu(gate.row(r), up.row(r), gate.cols, y.row(r)); });
-}
-
 void CpuBackend::add(Mat x, Mat y) {
   pool_.run(x.rows, [&](int r) { kernels_.add(x.row(r), x.cols, y.row(r)); });
 }
@@ -410,7 +421,7 @@ void CpuBackend::add_gated(Mat x, Mat gate, Mat y) {
 size_t CpuBackend::scratch_bytes(int n_rows, int d_max) const {
   const size_t row = ActBuffer::row_bytes(ceil_div(d_max, kActBlock) * kActBlock) + sizeof(ActRow) +
                      sizeof(float*);
-  return row * static_cast<size_t>(n_rows);
+  return 2 * row * static_cast<size_t>(n_rows);  // acts_ and norm_acts_
 }
 
 size_t CpuBackend::expert_scratch_bytes(int n_rows, int d_hidden, DType down) const {

@@ -26,13 +26,13 @@ class CpuBackend final : public Backend {
   void linear(Mat x, std::span<const LinearOut> outs) override;
   void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation act, Mat out) override;
   void rms_norm(Mat x, const float* w, float eps, Mat y) override;
+  void rms_norm_input(Mat x, const float* w, float eps, Mat y) override;
   void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override;
   void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
             const RopeTable& table) override;
   void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k, Mat v) override;
   void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
                  std::span<const AttnRow> rows, Mat out) override;
-  void swiglu(Mat gate, Mat up, Mat y) override;
   void add(Mat x, Mat y) override;
   void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) override;
   void combine(Mat parts, const float* weights, int k, Mat y) override;
@@ -45,8 +45,8 @@ class CpuBackend final : public Backend {
   struct GroupTask {
     int group, first, count, token0, n_tokens;
   };
-  void quantise(Mat x, ActBuffer& acts);
-  void linear_task(std::span<const LinearOut> outs, const GroupTask& task);
+  const ActRow* quantised_rows(Mat x);
+  void linear_task(std::span<const LinearOut> outs, const ActRow* acts, const GroupTask& task);
   void expert_hidden(const ExpertGroup& group, const GroupTask& task);
   void expert_down(const ExpertGroup& group, const GroupTask& task, Mat out);
   void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int unit);
@@ -59,6 +59,8 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   ThreadPool pool_;
   ActBuffer acts_;                // the input of linear / expert_ffn
+  ActBuffer norm_acts_;           // the same of the block that norm_of_ is the input of
+  Mat norm_of_;                   // y of the last rms_norm_input, or empty
   ActBuffer hidden_acts_;         // silu(gate) * up, one row per (group, row)
   AlignedBuffer hidden_;          // the same in f32, for float experts
   std::vector<ActRow> gathered_;  // acts_ rows in group order

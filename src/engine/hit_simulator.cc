@@ -8,12 +8,19 @@
 namespace hob {
 namespace {
 
+PolicyShape policy_shape(const CacheShape& cache) {
+  PolicyShape shape{static_cast<int>(cache.moe_layers.size()), {}};
+  for (int i = 0; i < shape.n_layers; i++)
+    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(cache.n_experts), i);
+  return shape;
+}
+
 class SimulatedCache {
  public:
   explicit SimulatedCache(const CacheShape& shape)
       : shape_(shape),
         n_ids_(static_cast<int>(shape.moe_layers.size()) * shape.n_experts),
-        policy_(make_policy(shape.policy, {static_cast<int>(shape.moe_layers.size()), n_ids_})),
+        policy_(make_policy(shape.policy, policy_shape(shape))),
         slot_of_(static_cast<size_t>(n_ids_), -1),
         expert_of_slot_(static_cast<size_t>(std::clamp(shape.n_slots, 1, std::max(1, n_ids_))), -1),
         evictable_(expert_of_slot_.size(), 1) {}

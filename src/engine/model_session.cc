@@ -31,9 +31,11 @@ int pool_tokens(const SessionOptions& options) {
   return per_seq * options.n_seqs;
 }
 
-// expert_ffn() of the layer whose experts need most (types may differ from layer to layer).
-uint64_t expert_scratch_bytes(const ModelLayout& layout, const Backend& backend, int rows) {
-  uint64_t largest = 0;
+// expert_ffn() of the layer whose FFN or experts need most (types may differ from layer to layer).
+uint64_t ffn_scratch_bytes(const ModelLayout& layout, const Backend& backend, int rows) {
+  const int d_dense = layout.spec.is_moe() ? layout.spec.moe.d_shared : layout.spec.d_ff;
+  // f32: no quantised type needs more.
+  uint64_t largest = d_dense ? backend.expert_scratch_bytes(rows, d_dense, DType::kF32) : 0;
   for (const ExpertLayer& layer : layout.experts.layers)
     if (layer.n_experts)
       largest = std::max<uint64_t>(
@@ -48,8 +50,8 @@ uint64_t step_scratch_bytes(const ModelLayout& layout, const Backend& backend,
   const uint64_t logits = static_cast<uint64_t>(logit_rows(options, rows)) *
                           static_cast<uint64_t>(spec.n_vocab) * sizeof(float);
   return Decoder::scratch_bytes(spec, rows, options.n_ctx) +
-         backend.scratch_bytes(rows, widest_row(spec)) +
-         expert_scratch_bytes(layout, backend, rows) + logits;
+         backend.scratch_bytes(rows, widest_row(spec)) + ffn_scratch_bytes(layout, backend, rows) +
+         logits;
 }
 
 uint64_t vocab_entries(const Metadata& metadata) {

@@ -26,7 +26,7 @@ struct SessionOptions {
   int n_threads = 0;  // 0 = all cores, but for much slower ones
   bool pin = false;   // threads stay on their cores
   KvType kv = KvType::kF16;
-  std::string policy = "ewma";
+  std::string policy = "ewma-layer";
   int chunk = 0;           // rows per step; 0 = the planner chooses
   int n_seqs = 1;          // sequences that decode together
   int max_logit_rows = 0;  // 0 = n_seqs; else as given, at most the chunk

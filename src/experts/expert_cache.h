@@ -32,11 +32,11 @@
 namespace hob {
 
 struct ExpertCacheOptions {
-  uint64_t budget_bytes = 0;    // slots only; staging buffers come on top (staging_bytes())
-  std::string policy = "ewma";  // a name of policy_table()
-  int io_depth = 8;             // reads in flight
-  bool direct_io = true;        // O_DIRECT where the file system allows it
-  bool use_uring = true;        // else a pool of pread threads
+  uint64_t budget_bytes = 0;          // slots only; staging buffers come on top (staging_bytes())
+  std::string policy = "ewma-layer";  // a name of policy_table()
+  int io_depth = 8;                   // reads in flight
+  bool direct_io = true;              // O_DIRECT where the file system allows it
+  bool use_uring = true;              // else a pool of pread threads
   // Tests: puts something between the loader and the disk. Empty = nothing.
   std::function<std::unique_ptr<AsyncReader>(std::unique_ptr<AsyncReader>)> wrap_reader;
 };

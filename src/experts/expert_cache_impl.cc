@@ -23,6 +23,14 @@ std::vector<int32_t> first_ids(const ExpertGeometry& geometry) {
   return first;
 }
 
+PolicyShape policy_shape(const ExpertGeometry& geometry) {
+  PolicyShape shape{static_cast<int>(geometry.layers.size()), {}};
+  for (size_t i = 0; i < geometry.layers.size(); i++)
+    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(geometry.layers[i].n_experts),
+                          static_cast<int32_t>(i));
+  return shape;
+}
+
 }  // namespace
 
 ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
@@ -33,8 +41,7 @@ ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
       sizes_(measure(geometry_, layouts_)),
       first_id_(first_ids(geometry_)),
       slot_of_(static_cast<size_t>(sizes_.n_experts), -1),
-      policy_(make_policy(options.policy, {.n_layers = static_cast<int>(layouts_.size()),
-                                           .n_experts = sizes_.n_experts})) {
+      policy_(make_policy(options.policy, policy_shape(geometry_))) {
   HOB_CHECK(options.io_depth > 0);
   if (sizes_.n_experts == 0) return;
   if (budget_bytes_ < sizes_.largest)

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace hob {
 
 struct PolicyShape {
   int n_layers = 0;
-  int n_experts = 0;  // over all layers
+  std::vector<int32_t> layer_of;                        // [dense id]
+  size_t n_experts() const { return layer_of.size(); }  // over all layers
 };
 
 struct EvictionView {

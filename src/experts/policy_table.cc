@@ -10,6 +10,8 @@ namespace {
 
 constexpr PolicyRow kPolicies[] = {
     {"ewma", "evict the expert with the lowest decayed use frequency", make_ewma_policy},
+    {"ewma-layer", "evict the expert whose next use, by frequency and layer, is the farthest",
+     make_ewma_layer_policy},
     {"lru", "evict the expert whose last use is the longest ago", make_lru_policy},
 };
 

@@ -131,7 +131,7 @@ void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
 void Decoder::Impl::head(const LayerContext& ctx, Mat logits) {
   const ScopedTime time(times[Stage::kHead]);
   const int n = ctx.rows.n();
-  backend.rms_norm(act.x(n), weights.output_norm, spec.norm_eps, act.norm(n));
+  backend.rms_norm_input(act.x(n), weights.output_norm, spec.norm_eps, act.norm(n));
   logits.rows = n;
   const std::array<LinearOut, 1> out{{{weights.head, nullptr, logits}}};
   backend.linear(act.norm(n), out);

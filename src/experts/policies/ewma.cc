@@ -20,7 +20,7 @@ constexpr double kDecay = 0.9;
 // so nothing has to be decayed at eviction, and 64-bit floats resolve it for 1e12 steps.
 class EwmaPolicy final : public ExpertPolicy {
  public:
-  explicit EwmaPolicy(const PolicyShape& shape) : stats_(static_cast<size_t>(shape.n_experts)) {}
+  explicit EwmaPolicy(const PolicyShape& shape) : stats_(shape.n_experts()) {}
   std::string_view name() const override { return "ewma"; }
 
   void on_use(int expert, int64_t step) override {

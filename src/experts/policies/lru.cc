@@ -7,8 +7,7 @@ namespace {
 
 class LruPolicy final : public ExpertPolicy {
  public:
-  explicit LruPolicy(const PolicyShape& shape)
-      : last_use_(static_cast<size_t>(shape.n_experts), 0) {}
+  explicit LruPolicy(const PolicyShape& shape) : last_use_(shape.n_experts(), 0) {}
   std::string_view name() const override { return "lru"; }
 
   void on_use(int expert, int64_t) override { last_use_[static_cast<size_t>(expert)] = ++n_uses_; }

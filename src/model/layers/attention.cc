@@ -25,7 +25,7 @@ void project(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv,
   const AttnSpec& a = ctx.spec.attn;
   const int n = ctx.rows.n();
   const Mat q = ctx.act.q(n), k = ctx.act.k(n), v = ctx.act.v(n);
-  ctx.backend.rms_norm(ctx.act.x(n), w.attn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
+  ctx.backend.rms_norm_input(ctx.act.x(n), w.attn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const std::array<LinearOut, 3> outs{{{w.q, w.q_bias, q}, {w.k, w.k_bias, k}, {w.v, w.v_bias, v}}};
   ctx.backend.linear(ctx.act.norm(n), outs);
   normalise_q_k(ctx, w, q, k);

@@ -30,7 +30,7 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   // All of it, except what the nested scopes take for themselves.
   const uint64_t begin_ns = now_ns(), before_ns = ctx.times.total();
   const int n = ctx.rows.n();
-  ctx.backend.rms_norm(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
+  ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
   grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);

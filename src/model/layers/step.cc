@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -56,9 +57,6 @@ uint64_t Activations::lay_out(const ModelSpec& spec, int max_rows, int top_k, st
   heads_ = attention.take(max_rows, a.n_heads * a.d_v);
 
   Carver ffn(base, common.at());
-  const int d_ff = spec.is_moe() ? spec.moe.d_shared : spec.d_ff;
-  gate_ = ffn.take(max_rows, d_ff);
-  up_ = ffn.take(max_rows, d_ff);
   if (spec.is_moe()) {
     router_ = ffn.take(max_rows, spec.moe.n_experts);
     shared_gate_ = ffn.take(max_rows, 1);
@@ -70,6 +68,8 @@ uint64_t Activations::lay_out(const ModelSpec& spec, int max_rows, int top_k, st
 StepRows::StepRows(int max_rows) {
   const size_t n = static_cast<size_t>(max_rows);
   rows_.reserve(n);
+  indices_.resize(n);
+  std::iota(indices_.begin(), indices_.end(), 0);
   batch_rows_.reserve(n);
   tokens_.reserve(n);
   positions_.reserve(n);
@@ -78,7 +78,7 @@ StepRows::StepRows(int max_rows) {
 }
 
 uint64_t StepRows::bytes_per_row() {
-  return sizeof(StepRow) + 4 * sizeof(int32_t) + sizeof(AttnRow);
+  return sizeof(StepRow) + 5 * sizeof(int32_t) + sizeof(AttnRow);
 }
 
 void StepRows::assign(const StepBatch& batch) {

@@ -19,16 +19,14 @@ class Activations {
   static uint64_t bytes(const ModelSpec& spec, int max_rows, int top_k);
 
   // Buffers cut to n rows.
-  Mat x(int n) const { return cut(x_, n); }          // residual stream [n, d_model]
-  Mat norm(int n) const { return cut(norm_, n); }    // normalised input of a block [n, d_model]
-  Mat block(int n) const { return cut(block_, n); }  // output of a block [n, d_model]
-  Mat q(int n) const { return cut(q_, n); }          // [n, n_heads * d_k]
-  Mat k(int n) const { return cut(k_, n); }          // [n, n_kv_heads * d_k]
-  Mat v(int n) const { return cut(v_, n); }          // [n, n_kv_heads * d_v]
-  Mat heads(int n) const { return cut(heads_, n); }  // attention's output [n, n_heads * d_v]
-  Mat gate(int n) const { return cut(gate_, n); }    // FFN or shared expert [n, d_ff or d_shared]
-  Mat up(int n) const { return cut(up_, n); }
-  Mat router(int n) const { return cut(router_, n); }            // router logits [n, n_experts]
+  Mat x(int n) const { return cut(x_, n); }            // residual stream [n, d_model]
+  Mat norm(int n) const { return cut(norm_, n); }      // normalised input of a block [n, d_model]
+  Mat block(int n) const { return cut(block_, n); }    // output of a block [n, d_model]
+  Mat q(int n) const { return cut(q_, n); }            // [n, n_heads * d_k]
+  Mat k(int n) const { return cut(k_, n); }            // [n, n_kv_heads * d_k]
+  Mat v(int n) const { return cut(v_, n); }            // [n, n_kv_heads * d_v]
+  Mat heads(int n) const { return cut(heads_, n); }    // attention's output [n, n_heads * d_v]
+  Mat router(int n) const { return cut(router_, n); }  // router logits [n, n_experts]
   Mat shared_gate(int n) const { return cut(shared_gate_, n); }  // [n, 1]
   Mat parts(int n) const { return cut(parts_, n); }  // one row per (row, rank) [n * top_k, d_model]
 
@@ -41,7 +39,7 @@ class Activations {
   Activations() = default;
 
   AlignedBuffer storage_;
-  Mat x_, norm_, block_, q_, k_, v_, heads_, gate_, up_, router_, shared_gate_, parts_;
+  Mat x_, norm_, block_, q_, k_, v_, heads_, router_, shared_gate_, parts_;
 };
 
 // The rows that a step still computes, and lists of one entry per row in the form that the backend
@@ -55,6 +53,9 @@ class StepRows {
 
   int n() const { return static_cast<int>(rows_.size()); }
   std::span<const StepRow> rows() const { return rows_; }
+  std::span<const int32_t> all() const {
+    return std::span(indices_).first(rows_.size());
+  }  // 0..n-1
   int batch_row(int i) const { return batch_rows_[static_cast<size_t>(i)]; }
   std::span<const int32_t> tokens() const { return tokens_; }
   std::span<const int32_t> positions() const { return positions_; }
@@ -64,6 +65,7 @@ class StepRows {
 
  private:
   std::vector<StepRow> rows_;
+  std::vector<int32_t> indices_;     // 0..max_rows-1
   std::vector<int32_t> batch_rows_;  // -> index in the batch
   std::vector<int32_t> tokens_, positions_, write_slots_;
   std::vector<AttnRow> attention_;

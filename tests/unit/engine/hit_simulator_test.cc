@@ -38,7 +38,7 @@ TEST(UniformRouting, DistinctEvenAndRepeatable) {
 // Whatever the policy, even routing hits with the share of experts that fit.
 TEST(HitSimulator, UniformRoutingHitsWithTheCachedShare) {
   UniformRouting routing(64, 8);
-  for (const char* policy : {"lru", "ewma"})
+  for (const char* policy : {"lru", "ewma", "ewma-layer"})
     for (double share : {0.25, 0.5, 0.75}) {
       const CacheShape s = shape(8, 64, static_cast<int>(share * 512), policy);
       EXPECT_NEAR(simulate_decode_hits(routing, s, 300), share, 0.04) << policy;

@@ -44,7 +44,7 @@ class FakeBackend : public Backend {
   void attention(const KvLayer&, Mat, int, float, std::span<const AttnRow>, Mat) override {
     unused();
   }
-  void swiglu(Mat, Mat, Mat) override { unused(); }
+  void rms_norm_input(Mat, const float*, float, Mat) override { unused(); }
   void add(Mat, Mat) override { unused(); }
   void route(Mat, int, bool, int32_t*, float*) override { unused(); }
   void combine(Mat, const float*, int, Mat) override { unused(); }

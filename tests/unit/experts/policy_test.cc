@@ -27,7 +27,7 @@ struct Slots {
 };
 
 std::unique_ptr<ExpertPolicy> policy(std::string_view name, int n_experts) {
-  return make_policy(name, {.n_layers = 1, .n_experts = n_experts});
+  return make_policy(name, {1, std::vector<int32_t>(static_cast<size_t>(n_experts), 0)});
 }
 
 TEST(PolicyTable, UnknownNameListsTheKnownOnes) {
@@ -128,6 +128,95 @@ TEST(Ewma, StillExactAfterManySteps) {
   EXPECT_EQ(Slots(2).victim(*p, late + 1), 0);
   p->on_use(0, late + 2);  // 0: 1 + .81, 1: .9
   EXPECT_EQ(Slots(2).victim(*p, late + 2), 1);
+}
+
+// Every step uses all experts, layer by layer: each (layer, expert) once. Returns the hits of the
+// last step as a share; `n_slots` of the n_layers * n_per_layer experts fit.
+double scan_hits(std::string_view name, int n_layers, int n_per_layer, int n_slots) {
+  PolicyShape shape{n_layers, {}};
+  for (int i = 0; i < n_layers * n_per_layer; i++) shape.layer_of.push_back(i / n_per_layer);
+  auto p = make_policy(name, shape);
+  Slots slots(n_slots);
+  slots.expert_of_slot.assign(static_cast<size_t>(n_slots), -1);
+  const auto slot_of = [&](int e) {
+    return std::find(slots.expert_of_slot.begin(), slots.expert_of_slot.end(), e);
+  };
+  int hits = 0;
+  for (int step = 0; step < 20; step++) {
+    hits = 0;
+    for (int e = 0; e < n_layers * n_per_layer; e++) {
+      p->on_use(e, step);
+      if (slot_of(e) != slots.expert_of_slot.end()) {
+        hits++;
+        continue;
+      }
+      auto slot = slot_of(-1);
+      if (slot == slots.expert_of_slot.end())
+        slot =
+            slots.expert_of_slot.begin() + p->choose_victim({.expert_of_slot = slots.expert_of_slot,
+                                                             .evictable = slots.evictable,
+                                                             .layer = e / n_per_layer,
+                                                             .step = step});
+      *slot = e;
+    }
+  }
+  return static_cast<double>(hits) / (n_layers * n_per_layer);
+}
+
+TEST(EwmaLayer, AScanOverAllLayersHitsWhatFits) {
+  EXPECT_EQ(scan_hits("lru", 10, 8, 40), 0.0);
+  EXPECT_EQ(scan_hits("ewma", 10, 8, 40), 0.0);
+  // One slot takes what the scan brings; a layer is the grain of the distance.
+  EXPECT_GE(scan_hits("ewma-layer", 10, 8, 40), (40.0 - 8) / 80);
+}
+
+TEST(EwmaLayer, FrequencyDecidesWithinALayer) {
+  auto p = policy("ewma-layer", 2);
+  for (int step = 0; step < 5; step++) p->on_use(0, step);
+  p->on_use(1, 5);
+  EXPECT_EQ(Slots(2).victim(*p, 5), 1);
+}
+
+TEST(EwmaLayer, NeverUsedGoesFirst) {
+  auto p = policy("ewma-layer", 3);
+  p->on_use(0, 0);
+  p->on_use(2, 0);
+  EXPECT_EQ(Slots(3).victim(*p), 1);
+}
+
+// Against the definition, summed directly over several layers and long enough to rebase.
+TEST(EwmaLayer, ChoosesTheFarthestExpectedUse) {
+  constexpr int kLayers = 4, kPerLayer = 6, kExperts = kLayers * kPerLayer;
+  PolicyShape shape{kLayers, {}};
+  for (int i = 0; i < kExperts; i++) shape.layer_of.push_back(i / kPerLayer);
+  auto p = make_policy("ewma-layer", shape);
+  std::mt19937 rng(5);
+  std::vector<double> used(kExperts, 0.0), visits(kLayers, 0.0);
+  for (int step = 0; step < 9000; step++)
+    for (int layer = 0; layer < kLayers; layer++) {
+      visits[static_cast<size_t>(layer)] = visits[static_cast<size_t>(layer)] * 0.9 + 1;
+      for (int e = 0; e < kPerLayer; e++) {
+        const int id = layer * kPerLayer + e;
+        used[static_cast<size_t>(id)] *= 0.9;
+        if (static_cast<int>(rng() % 7) < e) continue;
+        p->on_use(id, step);
+        used[static_cast<size_t>(id)] += 1;
+      }
+      if (step < 1 || (step > 50 && step < 4000)) continue;
+      const auto time = [&](int id) {
+        const int l = id / kPerLayer, way = l > layer ? l - layer : l - layer + kLayers;
+        return static_cast<double>(way) / kLayers +
+               visits[static_cast<size_t>(l)] / used[static_cast<size_t>(id)];
+      };
+      Slots slots(kExperts);
+      const int victim = p->choose_victim({.expert_of_slot = slots.expert_of_slot,
+                                           .evictable = slots.evictable,
+                                           .layer = layer,
+                                           .step = step});
+      double farthest = 0;
+      for (int id = 0; id < kExperts; id++) farthest = std::max(farthest, time(id));
+      ASSERT_GE(time(victim), farthest * (1 - 1e-9)) << "step " << step;
+    }
 }
 
 }  // namespace

@@ -117,6 +117,7 @@ class NaiveBackend : public Backend {
   void rms_norm(Mat x, const float* w, float eps, Mat y) override {
     for (int r = 0; r < x.rows; r++) normalise(x.row(r), x.cols, w, eps, y.row(r));
   }
+  void rms_norm_input(Mat x, const float* w, float eps, Mat y) override { rms_norm(x, w, eps, y); }
   void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override {
     const int d = x.cols / n_heads;
     for (int r = 0; r < x.rows; r++)
@@ -160,10 +161,6 @@ class NaiveBackend : public Backend {
                rows[static_cast<size_t>(r)], out.row(r) + h * l.d_v);
   }
 
-  void swiglu(Mat gate, Mat up, Mat y) override {
-    for (int r = 0; r < gate.rows; r++)
-      for (int i = 0; i < gate.cols; i++) y.row(r)[i] = silu(gate.row(r)[i]) * up.row(r)[i];
-  }
   void add(Mat x, Mat y) override {
     for (int r = 0; r < x.rows; r++)
       for (int i = 0; i < x.cols; i++) y.row(r)[i] += x.row(r)[i];
@@ -211,9 +208,8 @@ class NaiveBackend : public Backend {
     for (int p = row.first; p < row.n_visible; p++) {
       double s = 0;
       for (int i = 0; i < l.d_k; i++)
-        s +=
-            static_cast<double>(q[i]) *
-            static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, true, i)));
+        s += static_cast<double>(q[i]) *
+             static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, true, i)));
       score.push_back(s * scale);
     }
     const double top = *std::max_element(score.begin(), score.end());

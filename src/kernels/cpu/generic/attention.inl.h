@@ -89,6 +89,19 @@ inline void block_scores(const AttnKernelArgs& a, const AttnQuery* queries,
       vstore(scores[i] + at + kKvBlock * b, vmul(acc[i][b], scale));
 }
 
+// Fetches K and V of the tile at t0 while the one before is computed: a head's blocks lie
+// n_kv_heads blocks apart, too short a run for the hardware's prefetchers.
+template <class L>
+inline void prefetch_tile_kv(const AttnKernelArgs& a, int t0, int last) {
+  const size_t k_bytes = static_cast<size_t>(a.d_k) * kKvBlock * L::kBytes,
+               v_bytes = static_cast<size_t>(a.d_v) * kKvBlock * L::kBytes;
+  for (int p = t0; p < t0 + kAttnTile && p < last; p += kKvBlock) {
+    const size_t block = slot_block(a.slots[p]);
+    for (size_t i = 0; i < k_bytes; i += 64) __builtin_prefetch(a.k + block * a.k_stride + i, 0, 2);
+    for (size_t i = 0; i < v_bytes; i += 64) __builtin_prefetch(a.v + block * a.v_stride + i, 0, 2);
+  }
+}
+
 // Scores of the tile at t0 for positions [p0, p1); others are left as they are.
 template <class L, int N>
 inline void tile_scores(const AttnKernelArgs& a, const AttnQuery* queries, int t0, int p0, int p1,
@@ -142,15 +155,16 @@ inline void find_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* 
   }
 }
 
-// out[i][c .. c + 16 C) += sum over [p0, p1) of prob * V, ascending positions. `n`: coordinates
-// left.
+// out[i][c .. c + 16 C) = out * correction[i] + sum over [p0, p1) of prob * V, ascending positions.
+// `n`: coordinates left.
 template <class L, int N, int C>
 inline void value_columns(const AttnQuery* queries, const VRows& v, int c, int n, int p0, int p1,
-                          const float (*probs)[kAttnTile]) {
+                          const float (*probs)[kAttnTile], const float* correction) {
   V16 acc[N][C];
   HOB_UNROLL for (int i = 0; i < N; i++) HOB_UNROLL for (int j = 0; j < C; j++) acc[i][j] =
-      KvFloats<LoadF32>::load_upto(reinterpret_cast<const std::byte*>(queries[i].out + c + 16 * j),
-                                   n - 16 * j);
+      vmul(KvFloats<LoadF32>::load_upto(
+               reinterpret_cast<const std::byte*>(queries[i].out + c + 16 * j), n - 16 * j),
+           vset1(correction[i]));
   for (int p = p0; p < p1; p++) {
     const std::byte* row = v.row[p] + static_cast<size_t>(c) * L::kBytes;
     V16 x[C];
@@ -174,11 +188,12 @@ inline void value_columns(const AttnQuery* queries, const VRows& v, int c, int n
 
 template <class L, int N>
 inline void tile_values(const AttnKernelArgs& a, const AttnQuery* queries, const VRows& v, int p0,
-                        int p1, const float (*probs)[kAttnTile]) {
+                        int p1, const float (*probs)[kAttnTile], const float* correction) {
   int c = 0;
   for (; c + 16 * kAttnBlocks <= a.d_v; c += 16 * kAttnBlocks)
-    value_columns<L, N, kAttnBlocks>(queries, v, c, 16 * kAttnBlocks, p0, p1, probs);
-  for (; c < a.d_v; c += 16) value_columns<L, N, 1>(queries, v, c, a.d_v - c, p0, p1, probs);
+    value_columns<L, N, kAttnBlocks>(queries, v, c, 16 * kAttnBlocks, p0, p1, probs, correction);
+  for (; c < a.d_v; c += 16)
+    value_columns<L, N, 1>(queries, v, c, a.d_v - c, p0, p1, probs, correction);
 }
 
 inline float exp_scalar(float x) {
@@ -217,23 +232,27 @@ inline void attend_tile(const AttnKernelArgs& a, const AttnQuery* queries, AttnS
   alignas(64) float scores[N][kAttnTile];
   tile_scores<L, N>(a, queries, t0, t0 + p0, t0 + p1, scores);
   int ends[N], together = p1;
+  float correction[N];
   for (int i = 0; i < N; i++) {
     const int left = queries[i].n_visible - t0;
     ends[i] = left > kAttnTile ? kAttnTile : left > 0 ? left : 0;
     if (ends[i] < together) together = ends[i];
+    correction[i] = 1.f;
     if (ends[i] <= p0) continue;  // this query saw its last position in an earlier tile
     for (int j = 0; j < p0; j++) scores[i][j] = -INFINITY;
     for (int j = ends[i]; j < kAttnTile; j++) scores[i][j] = -INFINITY;
-    const float correction = tile_softmax(scores[i], &state[i].largest, &state[i].total);
-    for (int c = 0; c < a.d_v; c++) queries[i].out[c] *= correction;
+    correction[i] = tile_softmax(scores[i], &state[i].largest, &state[i].total);
   }
   // Together what all see, then each what it sees beyond.
-  if (together > p0)
-    tile_values<L, N>(a, queries, v, p0, together, scores);
-  else
+  if (together > p0) {
+    tile_values<L, N>(a, queries, v, p0, together, scores, correction);
+    for (float& c : correction) c = 1.f;
+  } else {
     together = p0;
+  }
   for (int i = 0; i < N; i++)
-    if (ends[i] > together) tile_values<L, 1>(a, queries + i, v, together, ends[i], scores + i);
+    if (ends[i] > together)
+      tile_values<L, 1>(a, queries + i, v, together, ends[i], scores + i, correction + i);
 }
 
 template <class L>
@@ -249,6 +268,7 @@ void attention(const AttnKernelArgs& a) {
     const int p1 = last < t0 + kAttnTile ? last - t0 : kAttnTile;
     VRows v;
     find_v_rows<L>(a, t0, t0 + p0, t0 + p1, &v);
+    prefetch_tile_kv<L>(a, t0 + kAttnTile, last);
     int i = 0;
     const auto tile = [&]<int N>(std::integral_constant<int, N>) {
       for (; i + N <= a.n_queries; i += N)
