@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "command.h"
@@ -36,14 +38,54 @@ void check_policy(const std::string& name) {
 }
 
 void check_supported(const CommonOptions& o) {
-  if (o.precision == "mixed" || o.precision == "mixed+skip")
-    refuse_unsupported("--precision " + o.precision);
-  if (o.precision != "exact")
-    throw UsageError(fmt::format(
-        "[usage] --precision: expected exact, mixed or mixed+skip, got '{}'", o.precision));
   if (!o.max_kl.empty()) refuse_unsupported("--max-kl");
   if (!o.pack.empty()) refuse_unsupported("--pack");
-  if (o.prefetch != "auto" && o.prefetch != "off") refuse_unsupported("--prefetch " + o.prefetch);
+}
+
+// "A/B" within [0, most], A <= B.
+std::pair<float, float> pair_option(const char* name, const std::string& text, float most) {
+  float a = -1, b = -1;
+  char rest = 0;
+  if (std::sscanf(text.c_str(), "%f/%f%c", &a, &b, &rest) != 2 || !(a >= 0 && a <= b && b <= most))
+    throw UsageError(fmt::format("[usage] {}: expected two numbers A/B with 0 <= A <= B <= {}, got '{}'",
+                                 name, most, text));
+  return {a, b};
+}
+
+PrecisionOptions precision_options(const CommonOptions& o) {
+  PrecisionOptions p;
+  if (o.precision == "mixed")
+    p.mode = PrecisionMode::kMixed;
+  else if (o.precision == "mixed+skip")
+    p.mode = PrecisionMode::kMixedSkip;
+  else if (o.precision != "exact")
+    throw UsageError(fmt::format(
+        "[usage] --precision: expected exact, mixed or mixed+skip, got '{}'", o.precision));
+  const auto [q1, q2] = pair_option("--quantiles", o.quantiles, 100);
+  p.q1 = q1 / 100;
+  p.q2 = q2 / 100;
+  if (!o.thresholds.empty()) {
+    const auto [t1, t2] = pair_option("--thresholds", o.thresholds, 1);
+    p.t1 = t1;
+    p.t2 = t2;
+  }
+  return p;
+}
+
+void set_prefetch(const CommonOptions& o, SessionOptions& s) {
+  if (o.predictor == "pairs")
+    s.prefetch.predictor = Predictor::kPairs;
+  else if (o.predictor != "gates")
+    throw UsageError(
+        fmt::format("[usage] --predictor: expected gates or pairs, got '{}'", o.predictor));
+  if (o.prefetch == "auto") return;
+  s.prefetch_mode = PrefetchMode::kOff;
+  if (o.prefetch == "off") return;
+  if (o.prefetch.size() != 1 || o.prefetch[0] < '1' || o.prefetch[0] > '4')
+    throw UsageError(fmt::format(
+        "[usage] --prefetch: expected auto, off or a depth of 1 to 4 layers, got '{}'", o.prefetch));
+  s.prefetch_mode = PrefetchMode::kOn;
+  s.prefetch.depth = o.prefetch[0] - '0';
 }
 
 }  // namespace
@@ -73,11 +115,18 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
       ->check(CLI::Range(1, 1024));
   app.add_flag("--pin", o.pin, "keep every compute thread on a core of its own");
   app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
-  app.add_option("--precision", o.precision, "exact (mixed: not yet)");
+  app.add_option("--precision", o.precision,
+                 "exact, mixed (less important experts from the pack's low copies) or mixed+skip");
+  app.add_option("--quantiles", o.quantiles,
+                 "mixed: percent of the importance scores served high / not skipped; 67/97");
+  app.add_option("--thresholds", o.thresholds, "mixed: T1/T2 themselves instead of --quantiles");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
   app.add_option("--policy", o.policy, "expert cache policy: ewma-layer, ewma or lru");
   app.add_option("--pack", o.pack, "(not yet)");
-  app.add_option("--prefetch", o.prefetch, "auto or off");
+  app.add_option("--prefetch", o.prefetch,
+                 "reading experts ahead: auto (while it pays), off, or always N layers (1-4)");
+  app.add_option("--predictor", o.predictor,
+                 "what prefetches are guessed from: gates of the next layers, or pairs seen before");
   add_output_options(app, o);
 }
 
@@ -93,6 +142,8 @@ SessionOptions session_options(const CommonOptions& o) {
   s.pin = o.pin;
   s.kv = kv_option(o.kv);
   s.policy = o.policy;
+  s.precision = precision_options(o);
+  set_prefetch(o, s);
   return s;
 }
 

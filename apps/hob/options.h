@@ -18,10 +18,13 @@ struct CommonOptions {
   bool pin = false;
   std::string kv = "f16";
   std::string precision = "exact";
+  std::string quantiles = "67/97";
+  std::string thresholds;
   std::string max_kl;
   std::string policy = "ewma-layer";
   std::string pack;
   std::string prefetch = "auto";
+  std::string predictor = "gates";
   bool json = false;
   bool quiet = false;
 };

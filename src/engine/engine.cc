@@ -133,7 +133,6 @@ bool Engine::step(const LogitsSink& sink) {
     return sequences_[static_cast<size_t>(p.seq)].error != nullptr;
   });
   if (batch_.rows.empty()) return true;
-  if (experts_) experts_->begin_step();
   const Mat logits{.data = reinterpret_cast<float*>(logits_.data()),
                    .rows = batch_.n_logits(),
                    .cols = n_vocab(),

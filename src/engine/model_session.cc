@@ -67,6 +67,29 @@ uint64_t memory_budget(const SessionOptions& options, const MemoryInfo& memory) 
   return std::min(wanted, memory.cgroup_limit_bytes.value_or(UINT64_MAX));
 }
 
+// The low tier: what two layers of a step of all sequences may want low, at most a quarter of the
+// memory that `available` bytes of slots are. In replays more memory for it saved fewer bytes.
+uint64_t low_tier_bytes(const ModelPlan& m, uint64_t available) {
+  if (m.options.precision.mode == PrecisionMode::kExact || m.layout.experts.low.empty()) return 0;
+  const uint64_t one = ExpertCache::smallest_budget(m.layout.experts, *m.backend, Precision::kLow);
+  const uint64_t n = std::min<uint64_t>(
+      2 * static_cast<uint64_t>(m.layout.spec.moe.top_k) * static_cast<uint64_t>(m.options.n_seqs),
+      2 * static_cast<uint64_t>(m.layout.spec.moe.n_experts));
+  return std::max(one, std::min(n * one, available / 4 / one * one));
+}
+
+void check_precision(const ModelPlan& m) {
+  if (m.options.precision.mode == PrecisionMode::kExact) return;
+  if (!m.layout.spec.is_moe())
+    fail(Code::kInvalidArgument, "[precision] expected a model with experts for a mixed mode, {} has none",
+         m.layout.spec.name);
+  if (m.layout.experts.low.empty())
+    fail(Code::kInvalidArgument,
+         "[precision] expected a pack with low-precision copies for a mixed mode, there is none: "
+         "'hob pack {}' makes it",
+         m.options.path);
+}
+
 PlanInput plan_input(const ModelPlan& m) {
   const SessionOptions& options = m.options;
   const ModelSpec& spec = m.layout.spec;
@@ -88,6 +111,9 @@ PlanInput plan_input(const ModelPlan& m) {
   if (spec.is_moe()) {
     in.experts_bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);
     in.smallest_cache_bytes = ExpertCache::smallest_budget(m.layout.experts, *m.backend);
+    if (low_tier_bytes(m, 0) > 0)
+      in.smallest_cache_bytes += ExpertCache::smallest_budget(m.layout.experts, *m.backend,
+                                                              Precision::kLow);
     in.staging_bytes = ExpertCache::staging_bytes(m.layout.experts, m.cache);
   }
   return in;
@@ -132,9 +158,11 @@ ModelPlan plan_model(const SessionOptions& options) {
   m.layout = bind_layout(m.file, *m.backend);
   check_kv(m.layout.kv(options.kv));
   m.options.n_ctx = context_length(options, m.layout.spec);
+  check_precision(m);
   m.cache.policy = options.policy;
   m.plan = make_plan(plan_input(m));
   m.cache.budget_bytes = m.plan.expert_cache_bytes;
+  m.cache.low_bytes = m.plan.resident ? 0 : low_tier_bytes(m, m.cache.budget_bytes);
   return m;
 }
 
@@ -154,6 +182,8 @@ std::unique_ptr<ModelSession> ModelSession::load(ModelPlan plan, const LoadProgr
   if (m.layout.spec.is_moe()) {
     s->experts_ = std::make_unique<ExpertCache>(m.layout.experts, *m.backend, m.cache);
     s->decoder_->set_experts(s->experts_.get());
+    s->decoder_->set_precision(m.options.precision);
+    s->decoder_->set_prefetch(m.options.prefetch_mode, m.options.prefetch);
     if (m.plan.resident) s->experts_->preload(report("experts"));
     s->experts_->reset_stats();
   }

@@ -27,6 +27,9 @@ struct SessionOptions {
   bool pin = false;   // threads stay on their cores
   KvType kv = KvType::kF16;
   std::string policy = "ewma-layer";
+  PrecisionOptions precision;
+  PrefetchMode prefetch_mode = PrefetchMode::kAuto;
+  PrefetchOptions prefetch;
   int chunk = 0;           // rows per step; 0 = the planner chooses
   int n_seqs = 1;          // sequences that decode together
   int max_logit_rows = 0;  // 0 = n_seqs; else as given, at most the chunk

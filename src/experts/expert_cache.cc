@@ -13,6 +13,7 @@ ExpertLease::ExpertLease(ExpertLease&& other) noexcept
     : cache_(std::exchange(other.cache_, nullptr)),
       slot_(std::exchange(other.slot_, -1)),
       key_(other.key_),
+      precision_(other.precision_),
       weights_(std::exchange(other.weights_, {})),
       error_(std::exchange(other.error_, nullptr)) {}
 
@@ -20,6 +21,7 @@ ExpertLease& ExpertLease::operator=(ExpertLease&& other) noexcept {
   std::swap(cache_, other.cache_);
   std::swap(slot_, other.slot_);
   std::swap(key_, other.key_);
+  std::swap(precision_, other.precision_);
   std::swap(weights_, other.weights_);
   std::swap(error_, other.error_);
   return *this;
@@ -51,24 +53,33 @@ ExpertCache::ExpertCache(ExpertGeometry geometry, const Backend& backend,
     : impl_(std::make_unique<Impl>(std::move(geometry), backend, options)) {}
 ExpertCache::~ExpertCache() = default;
 
-void ExpertCache::begin_step() { impl_->step_++; }
+void ExpertCache::begin_step() { impl_->begin_step(); }
 
-ExpertDemand ExpertCache::demand(std::span<const ExpertKey> keys) {
-  impl_->open_demand(keys);
+ExpertDemand ExpertCache::demand(std::span<const ExpertWant> wants) {
+  impl_->open_demand(wants);
   return ExpertDemand(this);
 }
+
+ExpertDemand ExpertCache::demand(std::span<const ExpertKey> keys) {
+  std::vector<ExpertWant>& wants = impl_->wants_;
+  wants.clear();
+  for (const ExpertKey key : keys) wants.push_back({key, Want::kHigh});
+  return demand(wants);
+}
+
+bool ExpertCache::prefetch(std::span<const ExpertWant> wants) { return impl_->prefetch(wants); }
 
 void ExpertCache::preload(const std::function<void(uint64_t, uint64_t)>& progress) {
   impl_->preload(progress);
 }
 
 const ExpertGeometry& ExpertCache::geometry() const { return impl_->geometry_; }
-uint64_t ExpertCache::total_bytes() const { return impl_->sizes_.total; }
+uint64_t ExpertCache::total_bytes() const { return impl_->high().sizes.total; }
 uint64_t ExpertCache::budget_bytes() const { return impl_->budget_bytes_; }
 uint64_t ExpertCache::used_bytes() const {
   return impl_->used_bytes_.load(std::memory_order_relaxed);
 }
-bool ExpertCache::resident() const { return impl_->budget_bytes_ >= impl_->sizes_.total; }
+bool ExpertCache::resident() const { return impl_->resident(); }
 
 std::string ExpertCache::io_name() const {
   if (!impl_->loader_) return "none";
@@ -77,36 +88,31 @@ std::string ExpertCache::io_name() const {
 }
 
 ExpertCacheStats ExpertCache::stats() const {
-  const AtomicStats& s = impl_->stats_;
+  const auto& s = impl_->stats_;
   ExpertCacheStats out;
-  out.hits = s.hits.load(std::memory_order_relaxed);
-  out.misses = s.misses.load(std::memory_order_relaxed);
-  out.bytes_read = s.bytes_read.load(std::memory_order_relaxed);
-  out.read_errors = s.read_errors.load(std::memory_order_relaxed);
-  out.stall_ns = s.stall_ns.load(std::memory_order_relaxed);
-  out.evictions = s.evictions.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < kNStats; i++)
+    out.*kStats[i] = s[i].load(std::memory_order_relaxed);
   return out;
 }
 
 void ExpertCache::reset_stats() {
-  AtomicStats& s = impl_->stats_;
-  for (auto* counter :
-       {&s.hits, &s.misses, &s.bytes_read, &s.read_errors, &s.stall_ns, &s.evictions})
-    counter->store(0, std::memory_order_relaxed);
+  for (auto& counter : impl_->stats_) counter.store(0, std::memory_order_relaxed);
 }
 
 uint64_t ExpertCache::staging_bytes(const ExpertGeometry& geometry,
                                     const ExpertCacheOptions& options) {
-  const uint64_t slice = largest_slice(geometry);
-  return slice == 0 ? 0 : plan_staging(slice, options.io_depth).total_bytes();
+  return plan_staging(largest_slice(geometry), options.io_depth).total_bytes();
 }
 
-uint64_t ExpertCache::total_bytes(const ExpertGeometry& geometry, const Backend& backend) {
-  return measure(geometry, make_layouts(geometry, backend)).total;
+uint64_t ExpertCache::total_bytes(const ExpertGeometry& geometry, const Backend& backend,
+                                  Precision precision) {
+  return measure(layers_of(geometry, precision), make_layouts(geometry, backend, precision)).total;
 }
 
-uint64_t ExpertCache::smallest_budget(const ExpertGeometry& geometry, const Backend& backend) {
-  return measure(geometry, make_layouts(geometry, backend)).largest;
+uint64_t ExpertCache::smallest_budget(const ExpertGeometry& geometry, const Backend& backend,
+                                      Precision precision) {
+  return measure(layers_of(geometry, precision), make_layouts(geometry, backend, precision))
+      .largest;
 }
 
 }  // namespace hob

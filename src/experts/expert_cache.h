@@ -31,8 +31,17 @@
 
 namespace hob {
 
+// How precise a step wants an expert. In a batch: the maximum over its rows.
+enum class Want : uint8_t { kSkip, kLow, kHigh };
+
+struct ExpertWant {
+  ExpertKey key;
+  Want want = Want::kHigh;
+};
+
 struct ExpertCacheOptions {
   uint64_t budget_bytes = 0;          // slots only; staging buffers come on top (staging_bytes())
+  uint64_t low_bytes = 0;       // the part of it for low-precision copies; 0 = they are not used
   std::string policy = "ewma-layer";  // a name of policy_table()
   int io_depth = 8;                   // reads in flight
   bool direct_io = true;              // O_DIRECT where the file system allows it
@@ -43,6 +52,12 @@ struct ExpertCacheOptions {
 
 struct ExpertCacheStats {
   uint64_t hits = 0, misses = 0;  // per (step, expert) use: each expert counts once per demand
+  uint64_t low_hits = 0, low_misses = 0;  // of these, uses of the low-precision copy
+  uint64_t skips = 0;                     // wanted kSkip and not present
+  uint64_t prefetches = 0;                // reads started ahead
+  uint64_t prefetches_used = 0;           // of these, wanted by the next demand of their layer
+  uint64_t prefetches_late = 0;           // of these, still being read then
+  uint64_t prefetch_bytes = 0;            // read for prefetches that nobody wanted
   uint64_t bytes_read = 0;        // from disk, without alignment padding
   uint64_t read_errors = 0;
   uint64_t stall_ns = 0;  // engine thread waiting in next()
@@ -59,6 +74,9 @@ class ExpertLease {
   ExpertLease& operator=(ExpertLease&&) noexcept;
   ~ExpertLease();
   ExpertKey key() const { return key_; }
+  Precision precision() const { return precision_; }
+  // Wanted kSkip and in no precision present: no weights, its term is dropped.
+  bool skipped() const { return !error_ && slot_ < 0; }
   const Weight& weight(ExpertPart part) const { return weights_[part]; }
   // Set when the read failed: weights are empty, the caller fails the rows that needed this expert.
   const std::exception_ptr& error() const { return error_; }
@@ -69,6 +87,7 @@ class ExpertLease {
   ExpertCache* cache_ = nullptr;
   int slot_ = -1;
   ExpertKey key_;
+  Precision precision_ = Precision::kHigh;
   std::array<Weight, 3> weights_;
   std::exception_ptr error_;
 };
@@ -99,7 +118,16 @@ class ExpertCache {
 
   // `keys`: distinct, one layer. A new step begins with `begin_step()` (policy clock).
   void begin_step();
-  ExpertDemand demand(std::span<const ExpertKey> keys);
+  // Which version serves a want (Ref: [HOBBIT] §3.2; research notes, hobbit §1.3): the high one
+  // whenever it is there; for kHigh it is read; then the low one if it is there; for kLow it is
+  // read; kSkip is skipped. Without low copies kLow means kHigh.
+  ExpertDemand demand(std::span<const ExpertWant> wants);
+  ExpertDemand demand(std::span<const ExpertKey> keys);  // all kHigh
+
+  // Experts that a later layer will probably want. What is missing is read while no demand waits;
+  // what is there is not evicted before that layer's demand. Wrong guesses are given up when it
+  // opens. True: all is there (then it pays to look one layer further).
+  bool prefetch(std::span<const ExpertWant> wants);
 
   // Loads experts until the budget is full, layer by layer round robin over experts; progress(done,
   // total) bytes. Called once before the first demand when everything fits (or to warm the cache).
@@ -118,8 +146,11 @@ class ExpertCache {
   // Bytes that the loader needs beside the slots (aligned staging buffers, ring). For the planner,
   // before construction.
   static uint64_t staging_bytes(const ExpertGeometry& geometry, const ExpertCacheOptions& options);
-  static uint64_t total_bytes(const ExpertGeometry& geometry, const Backend& backend);
-  static uint64_t smallest_budget(const ExpertGeometry& geometry, const Backend& backend);
+  static uint64_t total_bytes(const ExpertGeometry& geometry, const Backend& backend,
+                              Precision precision = Precision::kHigh);
+  // One expert of the largest kind.
+  static uint64_t smallest_budget(const ExpertGeometry& geometry, const Backend& backend,
+                                  Precision precision = Precision::kHigh);
 
  private:
   friend class ExpertLease;

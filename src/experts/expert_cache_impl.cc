@@ -4,14 +4,9 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "experts/policy_table.h"
 
 namespace hob {
 namespace {
-
-void add(std::atomic<uint64_t>& counter, uint64_t n) {
-  counter.fetch_add(n, std::memory_order_relaxed);
-}
 
 std::vector<int32_t> first_ids(const ExpertGeometry& geometry) {
   std::vector<int32_t> first;
@@ -23,38 +18,22 @@ std::vector<int32_t> first_ids(const ExpertGeometry& geometry) {
   return first;
 }
 
-PolicyShape policy_shape(const ExpertGeometry& geometry) {
-  PolicyShape shape{static_cast<int>(geometry.layers.size()), {}};
-  for (size_t i = 0; i < geometry.layers.size(); i++)
-    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(geometry.layers[i].n_experts),
-                          static_cast<int32_t>(i));
-  return shape;
-}
-
 }  // namespace
 
 ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
                         const ExpertCacheOptions& options)
     : geometry_(std::move(geometry)),
       budget_bytes_(options.budget_bytes),
-      layouts_(make_layouts(geometry_, backend)),
-      sizes_(measure(geometry_, layouts_)),
-      first_id_(first_ids(geometry_)),
-      slot_of_(static_cast<size_t>(sizes_.n_experts), -1),
-      policy_(make_policy(options.policy, policy_shape(geometry_))) {
+      first_id_(first_ids(geometry_)) {
   HOB_CHECK(options.io_depth > 0);
-  if (sizes_.n_experts == 0) return;
-  if (budget_bytes_ < sizes_.largest)
-    fail(Code::kResourceExhausted,
-         "[experts] expected a cache of at least {} bytes (one expert), the budget is {}",
-         sizes_.largest, budget_bytes_);
-  const int n_slots = max_resident(geometry_, layouts_, budget_bytes_);
-  slots_.resize(static_cast<size_t>(n_slots));
-  expert_of_.resize(slots_.size(), -1);
-  evictable_.resize(slots_.size(), 0);
-  pool_ = std::make_unique<SlotPool>(n_slots, sizes_.largest, budget_bytes_,
-                                     sizes_.largest == sizes_.smallest);
-  start_loader(backend, options);
+  const uint64_t low_bytes = geometry_.low.empty() ? 0 : options.low_bytes;
+  HOB_CHECK(low_bytes <= budget_bytes_);
+  HOB_CHECK(geometry_.low.empty() || geometry_.low.size() == geometry_.layers.size());
+  make_tier(high(), budget_bytes_ - low_bytes, options.policy, backend);
+  tiers_[1].precision = Precision::kLow;
+  // What was used last is used again soonest, if at all: the ring is too small for more.
+  if (low_bytes > 0) make_tier(tiers_[1], low_bytes, "lru", backend);
+  if (high().n_slots > 0) start_loader(backend, options);
 }
 
 void ExpertCache::Impl::start_loader(const Backend& backend, const ExpertCacheOptions& options) {
@@ -72,51 +51,98 @@ ExpertCache::Impl::~Impl() {
   HOB_CHECK(!demand_.open);
 }
 
+void ExpertCache::Impl::count(uint64_t ExpertCacheStats::* counter, uint64_t n) {
+  const auto at = std::find(kStats.begin(), kStats.end(), counter) - kStats.begin();
+  stats_[static_cast<size_t>(at)].fetch_add(n, std::memory_order_relaxed);
+}
+
 size_t ExpertCache::Impl::dense_id(ExpertKey key) const {
-  HOB_CHECK(key.layer >= 0 && static_cast<size_t>(key.layer) < layouts_.size());
+  HOB_CHECK(key.layer >= 0 && static_cast<size_t>(key.layer) < geometry_.layers.size());
   HOB_CHECK(key.expert >= 0 &&
             key.expert < geometry_.layers[static_cast<size_t>(key.layer)].n_experts);
   return static_cast<size_t>(first_id_[static_cast<size_t>(key.layer)] + key.expert);
 }
 
+void ExpertCache::Impl::begin_step() {
+  step_++;
+  end_predictions(INT32_MAX);  // a step that failed half-way left some
+}
+
 // --- demand ---
 
-void ExpertCache::Impl::open_demand(std::span<const ExpertKey> keys) {
+ExpertCache::Impl::Version ExpertCache::Impl::choose_version(const ExpertWant& want) {
+  Tier &hi = tiers_[0], &lo = tiers_[1];
+  const size_t id = dense_id(want.key);
+  const int high_slot = hi.slot_of[id];
+  const int low_slot = lo.n_slots > 0 ? lo.slot_of[id] : -1;
+  // A high copy on its way is worth waiting for, unless the term was to be dropped.
+  if (high_slot >= 0 && (want.want != Want::kSkip || info(high_slot).state == SlotState::kReady))
+    return {&hi, high_slot};
+  if (want.want == Want::kHigh) return {&hi, -1};
+  if (low_slot >= 0 && (want.want == Want::kLow || info(low_slot).state == SlotState::kReady))
+    return {&lo, low_slot};
+  if (want.want == Want::kLow) return lo.n_slots > 0 ? Version{&lo, -1} : Version{&hi, -1};
+  return {};
+}
+
+void ExpertCache::Impl::open_demand(std::span<const ExpertWant> wants) {
   HOB_CHECK(!demand_.open);
   demand_.open = true;
+  demand_.layer = wants.empty() ? -1 : wants[0].key.layer;
   demand_.pending.clear();
   demand_.next_pending = 0;
   demand_.ready.clear();
   demand_.failed.clear();
-  if (n_loading_ > 0) apply(loader_->poll());  // left over from a cancelled demand
-  const bool may_evict = budget_bytes_ < sizes_.total;
-  for (const ExpertKey key : keys) {
-    const size_t id = dense_id(key);
-    HOB_CHECK(key.layer == keys[0].layer);
-    if (may_evict) policy_->on_use(static_cast<int>(id), step_);
-    const int slot = slot_of_[id];
-    if (slot < 0) {
-      demand_.pending.push_back(key);
+  demand_.skipped.clear();
+  if (n_loading_ > 0) apply(loader_->poll());  // prefetched, or left over from a cancelled demand
+  for (const ExpertWant& want : wants) {
+    HOB_CHECK(want.key.layer == demand_.layer);
+    const int id = static_cast<int>(dense_id(want.key));
+    const Version version = choose_version(want);
+    if (!version.tier) {
+      demand_.skipped.push_back(want.key);
+      count(&ExpertCacheStats::skips);
       continue;
     }
-    SlotInfo& info = slots_[static_cast<size_t>(slot)];
-    HOB_CHECK(!info.wanted);  // keys are distinct
-    info.wanted = true;
-    evictable_[static_cast<size_t>(slot)] = 0;
-    if (info.state == SlotState::kReady)
-      demand_.ready.push_back(slot);
+    if (want.want != Want::kSkip && high().may_evict()) high().policy->on_use(id, step_);
+    if (version.tier != &high()) version.tier->policy->on_use(id, step_);
+    const bool hit =
+        version.slot >= 0 && info(version.slot).state == SlotState::kReady;
+    count(hit ? &ExpertCacheStats::hits : &ExpertCacheStats::misses);
+    if (version.tier != &high())
+      count(hit ? &ExpertCacheStats::low_hits : &ExpertCacheStats::low_misses);
+    if (version.slot >= 0)
+      demand_slot(version.slot);
     else
-      demand_.n_loading++;
+      demand_.pending.push_back({want.key, version.tier->precision});
   }
-  const size_t n_hits = demand_.ready.size();
-  add(stats_.hits, n_hits);
-  add(stats_.misses, keys.size() - n_hits);
+  end_predictions(demand_.layer);
   pump();
+}
+
+// The demand wants what this slot holds or will hold.
+void ExpertCache::Impl::demand_slot(int slot) {
+  SlotInfo& s = info(slot);
+  HOB_CHECK(!s.wanted);  // keys are distinct
+  s.wanted = true;
+  evictable_[static_cast<size_t>(slot)] = 0;
+  if (s.prefetch) {
+    s.prefetch = false;
+    count(&ExpertCacheStats::prefetches_used);
+    if (s.state == SlotState::kLoading) {
+      count(&ExpertCacheStats::prefetches_late);
+      loader_->promote(slot);
+    }
+  }
+  if (s.state == SlotState::kReady)
+    demand_.ready.push_back(slot);
+  else
+    demand_.n_loading++;
 }
 
 void ExpertCache::Impl::close_demand() {
   for (const int slot : demand_.ready) {
-    slots_[static_cast<size_t>(slot)].wanted = false;
+    info(slot).wanted = false;
     refresh(slot);
   }
   if (demand_.n_loading > 0) {
@@ -125,11 +151,12 @@ void ExpertCache::Impl::close_demand() {
       n_loading_--;
       empty_slot(slot);
     }
-    for (SlotInfo& info : slots_) info.wanted = false;
+    for (SlotInfo& s : slots_) s.wanted = false;
   }
   demand_.n_loading = 0;
   demand_.ready.clear();
   demand_.failed.clear();
+  demand_.skipped.clear();
   demand_.pending.clear();
   demand_.next_pending = 0;
   demand_.open = false;
@@ -141,23 +168,37 @@ std::vector<ExpertLease> ExpertCache::Impl::next(ExpertCache& cache,
   HOB_CHECK(demand_.open);
   if (n_loading_ > 0) apply(loader_->poll());
   pump();
-  if (demand_.ready.empty() && demand_.failed.empty()) {
+  const auto nothing = [&] {
+    return demand_.ready.empty() && demand_.failed.empty() && demand_.skipped.empty();
+  };
+  if (nothing()) {
     if (demand_.n_loading == 0 && demand_.n_pending() == 0) return leases;
     wait_for_arrival();
   }
   const size_t n_ready = std::min(demand_.ready.size(), hand_out_limit());
-  leases.reserve(n_ready + demand_.failed.size());
+  leases.reserve(n_ready + demand_.failed.size() + demand_.skipped.size());
   for (size_t i = 0; i < n_ready; i++) leases.push_back(make_lease(cache, demand_.ready[i]));
   demand_.ready.erase(demand_.ready.begin(),
                       demand_.ready.begin() + static_cast<std::ptrdiff_t>(n_ready));
+  hand_out_failures(leases);
+  return leases;
+}
+
+void ExpertCache::Impl::hand_out_failures(std::vector<ExpertLease>& leases) {
   for (DemandState::Failure& failure : demand_.failed) {
     ExpertLease lease;
     lease.key_ = failure.key;
+    lease.precision_ = failure.precision;
     lease.error_ = failure.error;
     leases.push_back(std::move(lease));
   }
+  for (const ExpertKey key : demand_.skipped) {
+    ExpertLease lease;
+    lease.key_ = key;
+    leases.push_back(std::move(lease));
+  }
   demand_.failed.clear();
-  return leases;
+  demand_.skipped.clear();
 }
 
 // While some keys have no slot, half of this demand's slots stay with the cache: when the caller
@@ -176,134 +217,69 @@ void ExpertCache::Impl::wait_for_arrival() {
     apply(loader_->wait());
     pump();
   }
-  add(stats_.stall_ns, static_cast<uint64_t>(now_ns() - start));
+  count(&ExpertCacheStats::stall_ns, static_cast<uint64_t>(now_ns() - start));
 }
 
 ExpertLease ExpertCache::Impl::make_lease(ExpertCache& cache, int slot) {
-  SlotInfo& info = slots_[static_cast<size_t>(slot)];
-  info.wanted = false;
-  info.n_pins++;
+  SlotInfo& s = info(slot);
+  Tier& tier = tier_of(slot);
+  s.wanted = false;
+  s.n_pins++;
   n_pinned_++;
-  const ExpertLayer& layer = geometry_.layers[static_cast<size_t>(info.key.layer)];
-  const ExpertLayout& layout = layouts_[static_cast<size_t>(info.key.layer)];
+  const size_t i = static_cast<size_t>(s.key.layer);
   ExpertLease lease;
   lease.cache_ = &cache;
   lease.slot_ = slot;
-  lease.key_ = info.key;
+  lease.key_ = s.key;
+  lease.precision_ = tier.precision;
   for (size_t part = 0; part < 3; part++) {
-    const ExpertMatrix& m = layer.parts[part];
-    lease.weights_[part] = {m.dtype, m.rows, m.cols, pool_->data(slot) + layout.offset[part]};
+    const ExpertMatrix& m = layers_of(geometry_, tier.precision)[i].parts[part];
+    lease.weights_[part] = {m.dtype, m.rows, m.cols,
+                            tier.data(slot) + tier.layouts[i].offset[part]};
   }
   return lease;
 }
 
 void ExpertCache::Impl::unpin(int slot) {
-  slots_[static_cast<size_t>(slot)].n_pins--;
+  info(slot).n_pins--;
   n_pinned_--;
   refresh(slot);
   pump();
 }
 
-// --- slots ---
+// --- prefetch ---
 
-void ExpertCache::Impl::pump() {
-  if (demand_.n_pending() == 0) return;
+bool ExpertCache::Impl::prefetch(std::span<const ExpertWant> wants) {
+  if (wants.empty() || resident()) return true;
+  const int layer = wants[0].key.layer;
+  bool all_there = true;
   jobs_.clear();
-  while (demand_.n_pending() > 0) {
-    const ExpertKey key = demand_.pending[demand_.next_pending];
-    const int slot = make_room(key.layer);
-    if (slot < 0) break;
-    demand_.next_pending++;
-    demand_.n_loading++;
-    assign(slot, key);
-    slots_[static_cast<size_t>(slot)].wanted = true;
-    jobs_.push_back(make_job(slot));
+  for (const ExpertWant& want : wants) {
+    const Version version = choose_version(want);
+    if (!version.tier) continue;
+    Tier& tier = *version.tier;
+    int slot = version.slot;
+    if (slot < 0) {
+      all_there = false;
+      // Half of the slots at most: the rest serves what is certain.
+      if (static_cast<int>(predicted_.size()) >= tier.n_slots / 2) continue;
+      slot = take_slot(tier, layer);
+      if (slot < 0) continue;
+      assign(tier, slot, want.key);
+      info(slot).prefetch = true;
+      jobs_.push_back(make_job(slot));
+      jobs_.back().prefetch = true;
+      count(&ExpertCacheStats::prefetches);
+    } else if (info(slot).state == SlotState::kLoading) {
+      all_there = false;
+    }
+    if (info(slot).predicted) continue;
+    info(slot).predicted = true;
+    predicted_.push_back(slot);
+    refresh(slot);
   }
   loader_->enqueue(jobs_);
-}
-
-// A slot for an expert of `layer`, evicting as needed; -1 when the rest is pinned, wanted or
-// loading.
-int ExpertCache::Impl::make_room(int layer) {
-  const uint64_t n_bytes = layouts_[static_cast<size_t>(layer)].n_bytes;
-  while (true) {
-    const int slot = pool_->take(n_bytes);
-    if (slot >= 0) return slot;
-    const int victim = policy_->choose_victim(
-        {.expert_of_slot = expert_of_, .evictable = evictable_, .layer = layer, .step = step_});
-    if (victim < 0) return -1;
-    HOB_CHECK(evictable_[static_cast<size_t>(victim)]);
-    empty_slot(victim);
-    add(stats_.evictions, 1);
-  }
-}
-
-void ExpertCache::Impl::assign(int slot, ExpertKey key) {
-  SlotInfo& info = slots_[static_cast<size_t>(slot)];
-  HOB_CHECK(info.state == SlotState::kEmpty);
-  const size_t id = dense_id(key);
-  info.key = key;
-  info.n_bytes = layouts_[static_cast<size_t>(key.layer)].n_bytes;
-  info.state = SlotState::kLoading;
-  n_loading_++;
-  slot_of_[id] = slot;
-  expert_of_[static_cast<size_t>(slot)] = static_cast<int32_t>(id);
-  add(used_bytes_, info.n_bytes);
-}
-
-LoadJob ExpertCache::Impl::make_job(int slot) {
-  const ExpertKey key = slots_[static_cast<size_t>(slot)].key;
-  const ExpertLayer& layer = geometry_.layers[static_cast<size_t>(key.layer)];
-  const ExpertLayout& layout = layouts_[static_cast<size_t>(key.layer)];
-  LoadJob job;
-  job.slot = slot;
-  for (size_t part = 0; part < 3; part++) {
-    const ExpertMatrix& m = layer.parts[part];
-    job.slices[part] = {.dtype = m.dtype,
-                        .rows = m.rows,
-                        .cols = m.cols,
-                        .file = m.file,
-                        .offset = m.offset + static_cast<uint64_t>(key.expert) * m.bytes_per_expert,
-                        .n_bytes = m.bytes_per_expert,
-                        .dst = pool_->data(slot) + layout.offset[part]};
-  }
-  return job;
-}
-
-void ExpertCache::Impl::apply(std::vector<LoadResult> results) {
-  for (LoadResult& result : results) {
-    SlotInfo& info = slots_[static_cast<size_t>(result.slot)];
-    HOB_CHECK(info.state == SlotState::kLoading);
-    n_loading_--;
-    add(stats_.bytes_read, result.n_bytes);
-    if (info.wanted) demand_.n_loading--;
-    if (result.error) {
-      add(stats_.read_errors, 1);
-      if (info.wanted) demand_.failed.push_back({info.key, result.error});
-      empty_slot(result.slot);
-      continue;
-    }
-    info.state = SlotState::kReady;
-    if (info.wanted) demand_.ready.push_back(result.slot);
-    refresh(result.slot);
-  }
-}
-
-void ExpertCache::Impl::empty_slot(int slot) {
-  SlotInfo& info = slots_[static_cast<size_t>(slot)];
-  HOB_CHECK(info.n_pins == 0);
-  slot_of_[static_cast<size_t>(expert_of_[static_cast<size_t>(slot)])] = -1;
-  expert_of_[static_cast<size_t>(slot)] = -1;
-  used_bytes_.fetch_sub(info.n_bytes, std::memory_order_relaxed);
-  info = SlotInfo{};
-  refresh(slot);
-  pool_->give(slot);
-}
-
-void ExpertCache::Impl::refresh(int slot) {
-  const SlotInfo& info = slots_[static_cast<size_t>(slot)];
-  evictable_[static_cast<size_t>(slot)] =
-      info.state == SlotState::kReady && info.n_pins == 0 && !info.wanted;
+  return all_there;
 }
 
 // --- preload ---
@@ -315,7 +291,7 @@ std::vector<ExpertKey> ExpertCache::Impl::preload_order() const {
   for (size_t i = 0; i < geometry_.layers.size(); i++)
     for (int32_t e = 0; e < geometry_.layers[i].n_experts; e++)
       keys.push_back({static_cast<int32_t>(i), e});
-  if (budget_bytes_ < sizes_.total)
+  if (tiers_[0].may_evict())
     std::stable_sort(keys.begin(), keys.end(),
                      [](ExpertKey a, ExpertKey b) { return a.expert < b.expert; });
   return keys;
@@ -323,16 +299,16 @@ std::vector<ExpertKey> ExpertCache::Impl::preload_order() const {
 
 void ExpertCache::Impl::preload(const std::function<void(uint64_t, uint64_t)>& progress) {
   HOB_CHECK(!demand_.open);
-  if (sizes_.n_experts == 0) return;
+  if (high().n_slots == 0) return;
   jobs_.clear();
   uint64_t total = 0, done = 0;
   for (const ExpertKey key : preload_order()) {
-    if (slot_of_[dense_id(key)] >= 0) continue;
-    const int slot = pool_->take(layouts_[static_cast<size_t>(key.layer)].n_bytes);
+    if (high().slot_of[dense_id(key)] >= 0) continue;
+    const int slot = high().pool->take(high().layouts[static_cast<size_t>(key.layer)].n_bytes);
     if (slot < 0) break;
-    assign(slot, key);
+    assign(high(), slot, key);
     jobs_.push_back(make_job(slot));
-    total += slots_[static_cast<size_t>(slot)].n_bytes;
+    total += info(slot).n_bytes;
   }
   loader_->enqueue(jobs_);
   jobs_ = {};  // as long as the model; demands need little
@@ -340,11 +316,11 @@ void ExpertCache::Impl::preload(const std::function<void(uint64_t, uint64_t)>& p
   if (progress) progress(0, total);
   while (n_loading_ > 0) {
     std::vector<LoadResult> results = loader_->wait();
-    for (const LoadResult& result : results) {
+    for (LoadResult& result : results) {
+      done += info(result.slot).n_bytes;
+      apply_one(result);
       if (result.error && !error) error = result.error;
-      done += slots_[static_cast<size_t>(result.slot)].n_bytes;
     }
-    apply(std::move(results));
     if (progress) progress(std::min(done, total), total);
   }
   if (error) std::rethrow_exception(error);

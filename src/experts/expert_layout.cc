@@ -14,16 +14,22 @@ uint64_t round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * un
 
 }  // namespace
 
-std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Backend& backend) {
+const std::vector<ExpertLayer>& layers_of(const ExpertGeometry& geometry, Precision precision) {
+  return precision == Precision::kHigh ? geometry.layers : geometry.low;
+}
+
+std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Backend& backend,
+                                       Precision precision) {
   std::vector<ExpertLayout> layouts;
-  for (const ExpertLayer& layer : geometry.layers) {
+  for (const ExpertLayer& layer : layers_of(geometry, precision)) {
     ExpertLayout layout;
     if (layer.n_experts > 0) {
       uint64_t end = 0;
       for (size_t part = 0; part < 3; part++) {
         const ExpertMatrix& m = layer.parts[part];
-        HOB_CHECK(m.bytes_per_expert == row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows));
-        HOB_CHECK(m.file >= 0 && static_cast<size_t>(m.file) < geometry.files.size());
+        HOB_CHECK(!layer.slabs.empty() ||
+                  (m.bytes_per_expert == row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows) &&
+                   m.file >= 0 && static_cast<size_t>(m.file) < geometry.files.size()));
         layout.offset[part] = end;
         end = round_up(end + backend.prepared_bytes(m.dtype, m.rows, m.cols), kPartAlign);
       }
@@ -34,10 +40,11 @@ std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Bac
   return layouts;
 }
 
-ExpertSizes measure(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts) {
+ExpertSizes measure(const std::vector<ExpertLayer>& layers,
+                    const std::vector<ExpertLayout>& layouts) {
   ExpertSizes sizes;
   for (size_t i = 0; i < layouts.size(); i++) {
-    const int n = geometry.layers[i].n_experts;
+    const int n = layers[i].n_experts;
     if (n == 0) continue;
     const uint64_t bytes = layouts[i].n_bytes;
     sizes.largest = std::max(sizes.largest, bytes);
@@ -48,11 +55,11 @@ ExpertSizes measure(const ExpertGeometry& geometry, const std::vector<ExpertLayo
   return sizes;
 }
 
-int max_resident(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts,
+int max_resident(const std::vector<ExpertLayer>& layers, const std::vector<ExpertLayout>& layouts,
                  uint64_t budget_bytes) {
   std::vector<uint64_t> sizes;
   for (size_t i = 0; i < layouts.size(); i++)
-    sizes.insert(sizes.end(), static_cast<size_t>(geometry.layers[i].n_experts),
+    sizes.insert(sizes.end(), static_cast<size_t>(layers[i].n_experts),
                  layouts[i].n_bytes);
   std::sort(sizes.begin(), sizes.end());
   int n = 0;
@@ -67,7 +74,7 @@ int max_resident(const ExpertGeometry& geometry, const std::vector<ExpertLayout>
 uint64_t largest_slice(const ExpertGeometry& geometry) {
   uint64_t largest = 0;
   for (const ExpertLayer& layer : geometry.layers) {
-    if (layer.n_experts == 0) continue;
+    if (layer.n_experts == 0 || !layer.slabs.empty()) continue;
     for (const ExpertMatrix& m : layer.parts) largest = std::max(largest, m.bytes_per_expert);
   }
   return largest;

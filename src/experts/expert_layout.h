@@ -18,20 +18,24 @@ struct ExpertLayout {
   uint64_t n_bytes = 0;              // whole pages; 0 = the layer has no experts
 };
 
-// One entry per layer. A second precision is a second such vector.
-std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Backend& backend);
+// The experts in that precision: empty when the geometry has no low copies.
+const std::vector<ExpertLayer>& layers_of(const ExpertGeometry& geometry, Precision precision);
+// One entry per layer.
+std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Backend& backend,
+                                       Precision precision = Precision::kHigh);
 
 struct ExpertSizes {
   uint64_t largest = 0, smallest = 0, total = 0;
   int n_experts = 0;
 };
-ExpertSizes measure(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts);
+ExpertSizes measure(const std::vector<ExpertLayer>& layers,
+                    const std::vector<ExpertLayout>& layouts);
 
 // How many experts can be resident at once in `budget_bytes`: the smallest ones first.
-int max_resident(const ExpertGeometry& geometry, const std::vector<ExpertLayout>& layouts,
+int max_resident(const std::vector<ExpertLayer>& layers, const std::vector<ExpertLayout>& layouts,
                  uint64_t budget_bytes);
 
-// The largest matrix of an expert as it lies in the file.
+// The largest matrix of an expert that is not read from a slab; 0 = all are.
 uint64_t largest_slice(const ExpertGeometry& geometry);
 
 }  // namespace hob

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <xxhash.h>
 
 #include <algorithm>
 
@@ -22,6 +23,8 @@ namespace {
 // Hence whole slices and a default depth of 8. Slices beyond this are cut, so that io_depth reads
 // in flight do not need io_depth huge buffers.
 constexpr size_t kReadBytes = size_t{2} << 20;
+// A prefetch must not hold up a demand that comes a moment later: smaller pieces.
+constexpr size_t kPrefetchReadBytes = size_t{512} << 10;
 
 size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -29,6 +32,8 @@ size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 StagingPlan plan_staging(uint64_t largest_slice_bytes, int io_depth) {
   StagingPlan plan;
+  plan.read_bytes = kReadBytes;
+  if (largest_slice_bytes == 0) return plan;
   // Up to kIoAlign - 1 bytes before the slice and as many after it.
   plan.buffer_bytes = round_up(static_cast<size_t>(largest_slice_bytes), kIoAlign) + 2 * kIoAlign;
   plan.read_bytes = std::min(kReadBytes, plan.buffer_bytes);
@@ -46,12 +51,15 @@ Loader::Loader(std::unique_ptr<AsyncReader> reader, const Backend& backend, cons
       plan_(plan),
       io_depth_(static_cast<size_t>(io_depth)),
       staging_(plan.total_bytes()),
-      buffers_(static_cast<size_t>(plan.n_buffers)) {
-  for (int i = 0; i < plan.n_buffers; i++) {
-    buffers_[static_cast<size_t>(i)].data =
-        staging_.data() + static_cast<size_t>(i) * plan.buffer_bytes;
-    free_buffers_.push_back(i);
+      // Slabs: as many as can be read at once, and as many being hashed.
+      transfers_(static_cast<size_t>(plan.n_buffers) + 2 * io_depth_) {
+  for (int i = 0; i < static_cast<int>(transfers_.size()); i++) {
+    if (staged(i))
+      transfers_[static_cast<size_t>(i)].data =
+          staging_.data() + static_cast<size_t>(i) * plan.buffer_bytes;
+    (staged(i) ? free_staged_ : free_direct_).push_back(i);
   }
+  for (Lane& lane : lanes_) lane.current = active_.end();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -59,17 +67,20 @@ Loader::~Loader() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
-    queue_.clear();
+    for (Lane& lane : lanes_) lane.queue.clear();
   }
   reader_->wake();
   thread_.join();
 }
 
+// --- engine thread ---
+
 void Loader::enqueue(std::span<const LoadJob> jobs) {
   if (jobs.empty()) return;
   {
     std::lock_guard lock(mutex_);
-    queue_.insert(queue_.end(), jobs.begin(), jobs.end());
+    for (const LoadJob& job : jobs)
+      lanes_[job.prefetch ? kPrefetch : kDemand].queue.push_back(job);
   }
   reader_->wake();
 }
@@ -77,9 +88,41 @@ void Loader::enqueue(std::span<const LoadJob> jobs) {
 std::vector<int> Loader::cancel_queued() {
   std::vector<int> slots;
   std::lock_guard lock(mutex_);
-  for (const LoadJob& job : queue_) slots.push_back(job.slot);
-  queue_.clear();
+  for (Lane& lane : lanes_) {
+    for (const LoadJob& job : lane.queue) slots.push_back(job.slot);
+    lane.queue.clear();
+  }
   return slots;
+}
+
+bool Loader::cancel(int slot) {
+  {
+    std::lock_guard lock(mutex_);
+    std::deque<LoadJob>& queue = lanes_[kPrefetch].queue;
+    if (std::erase_if(queue, [&](const LoadJob& job) { return job.slot == slot; }) > 0) return true;
+    to_cancel_.push_back(slot);
+    has_orders_.store(true, std::memory_order_release);
+  }
+  reader_->wake();
+  return false;
+}
+
+void Loader::promote(int slot) {
+  {
+    std::lock_guard lock(mutex_);
+    std::deque<LoadJob>& queue = lanes_[kPrefetch].queue;
+    const auto job = std::find_if(queue.begin(), queue.end(),
+                                  [&](const LoadJob& j) { return j.slot == slot; });
+    if (job != queue.end()) {
+      job->prefetch = false;
+      lanes_[kDemand].queue.push_back(*job);
+      queue.erase(job);
+    } else {
+      to_promote_.push_back(slot);
+      has_orders_.store(true, std::memory_order_release);
+    }
+  }
+  reader_->wake();
 }
 
 std::vector<LoadResult> Loader::poll() {
@@ -110,11 +153,13 @@ void Loader::run() {
   while (true) {
     fill();
     if (n_in_flight_ == 0 && stopping()) return;
-    for (const ReadDone& done : reader_->wait()) on_read(done);
+    if (complete_.empty())
+      for (const ReadDone& done : reader_->wait()) on_read(done);
     while (!complete_.empty()) {
       fill();  // first: the disk works while we permute
-      finish_buffer(complete_.front());
+      const int index = complete_.front();
       complete_.pop_front();
+      finish_transfer(index);
     }
   }
 }
@@ -125,97 +170,230 @@ bool Loader::stopping() {
 }
 
 void Loader::fill() {
+  obey();
   ops_.clear();
-  while (n_in_flight_ < io_depth_ && (filling_ >= 0 || start_slice())) {
-    ops_.push_back(next_read());
-    n_in_flight_++;
+  while (n_in_flight_ < io_depth_) {
+    if (prefetch_is_wanted() && issue(kPrefetch)) continue;
+    if (issue(kDemand)) continue;
+    if (demands_wait()) break;  // for a buffer
+    if (lanes_[kPrefetch].n_in_flight >= (io_depth_ + 1) / 2 || !issue(kPrefetch)) break;
   }
   if (!ops_.empty()) reader_->submit(ops_);
 }
 
-// Gives the next slice, in the order of the queue, a buffer. False when there is no slice or no
-// buffer.
-bool Loader::start_slice() {
-  if (free_buffers_.empty()) return false;
-  if (current_ == active_.end()) {
-    std::lock_guard lock(mutex_);
-    if (stop_ || queue_.empty()) return false;
-    current_ = active_.insert(active_.end(),
-                              Active{.job = queue_.front(), .n_bytes = 0, .error = nullptr});
-    queue_.pop_front();
-  }
-  filling_ = free_buffers_.back();
-  free_buffers_.pop_back();
-  Buffer& buffer = buffers_[static_cast<size_t>(filling_)];
-  buffer.active = current_;
-  buffer.slice = current_->next_slice++;
-  const LoadSlice& slice = current_->job.slices[buffer.slice];
-  buffer.head = slice.offset % kIoAlign;
-  buffer.n_required = buffer.head + slice.n_bytes;
-  buffer.n_total = round_up(buffer.n_required, kIoAlign);
-  buffer.n_issued = 0;
-  HOB_CHECK(buffer.n_total <= plan_.buffer_bytes);
-  if (current_->next_slice == current_->job.slices.size()) current_ = active_.end();
+// The prefetch under way was promoted.
+bool Loader::prefetch_is_wanted() const {
+  const Lane& lane = lanes_[kPrefetch];
+  if (lane.filling >= 0)
+    return !transfers_[static_cast<size_t>(lane.filling)].active->job.prefetch;
+  return lane.current != active_.end() && !lane.current->job.prefetch;
+}
+
+bool Loader::demands_wait() {
+  const Lane& lane = lanes_[kDemand];
+  if (lane.filling >= 0 || lane.current != active_.end() || !again_.empty()) return true;
+  std::lock_guard lock(mutex_);
+  return !lane.queue.empty();
+}
+
+bool Loader::issue(size_t i) {
+  Lane& lane = lanes_[i];
+  if (lane.filling < 0 && !start_part(i)) return false;
+  ops_.push_back(next_read(i));
+  lane.n_in_flight++;
+  n_in_flight_++;
   return true;
 }
 
-ReadOp Loader::next_read() {
-  Buffer& buffer = buffers_[static_cast<size_t>(filling_)];
-  const LoadSlice& slice = buffer.active->job.slices[buffer.slice];
+// Gives the next part, in the order of the queue, a transfer. False when there is no part or no
+// buffer.
+bool Loader::start_part(size_t i) {
+  Lane& lane = lanes_[i];
+  if (i == kDemand && !again_.empty()) {
+    lane.filling = again_.front();
+    again_.pop_front();
+    return true;
+  }
+  if (lane.current == active_.end() && !take_job(lane)) return false;
+  const LoadJob& job = lane.current->job;
+  const bool slab = job.slab.n_bytes > 0;
+  std::vector<int>& free = slab ? free_direct_ : free_staged_;
+  // A prefetch leaves the last staging buffer to demands.
+  const size_t keep = job.prefetch && !slab ? 1 : 0;
+  if (free.size() <= keep) return false;
+  lane.filling = free.back();
+  free.pop_back();
+  Transfer& transfer = transfers_[static_cast<size_t>(lane.filling)];
+  transfer.active = lane.current;
+  transfer.part = lane.current->next_part++;
+  transfer.n_issued = 0;
+  transfer.done = false;
+  if (slab) {
+    transfer.data = job.slab.dst;
+    transfer.head = 0;
+    transfer.n_required = transfer.n_total = job.slab.n_bytes;
+  } else {
+    const LoadSlice& slice = job.slices[transfer.part];
+    transfer.head = slice.offset % kIoAlign;
+    transfer.n_required = transfer.head + slice.n_bytes;
+    transfer.n_total = round_up(transfer.n_required, kIoAlign);
+    HOB_CHECK(transfer.n_total <= plan_.buffer_bytes);
+  }
+  if (lane.current->next_part == job.n_parts()) lane.current = active_.end();
+  return true;
+}
+
+bool Loader::take_job(Lane& lane) {
+  std::lock_guard lock(mutex_);
+  if (stop_ || lane.queue.empty()) return false;
+  Active active;
+  active.job = lane.queue.front();
+  active.n_left = active.job.n_parts();
+  lane.current = active_.insert(active_.end(), std::move(active));
+  lane.queue.pop_front();
+  return true;
+}
+
+ReadOp Loader::next_read(size_t i) {
+  Lane& lane = lanes_[i];
+  Transfer& transfer = transfers_[static_cast<size_t>(lane.filling)];
+  const LoadJob& job = transfer.active->job;
+  const bool slab = job.slab.n_bytes > 0;
+  const LoadSlice& slice = job.slices[transfer.part];
+  const size_t most = job.prefetch ? std::min(kPrefetchReadBytes, plan_.read_bytes)
+                                   : plan_.read_bytes;
   ReadOp op;
-  op.file = slice.file;
-  op.offset = slice.offset - buffer.head + buffer.n_issued;
-  op.n_bytes = std::min(plan_.read_bytes, buffer.n_total - buffer.n_issued);
-  op.n_required = std::min(op.n_bytes, buffer.n_required - buffer.n_issued);
-  op.dst = buffer.data + buffer.n_issued;
-  op.tag = static_cast<uint64_t>(filling_);
-  buffer.n_issued += op.n_bytes;
-  buffer.n_in_flight++;
-  if (buffer.n_issued == buffer.n_total) filling_ = -1;
+  op.file = slab ? job.slab.file : slice.file;
+  op.offset = (slab ? job.slab.offset : slice.offset - transfer.head) + transfer.n_issued;
+  op.n_bytes = std::min(most, transfer.n_total - transfer.n_issued);
+  op.n_required = std::min(op.n_bytes, transfer.n_required - transfer.n_issued);
+  op.dst = transfer.data + transfer.n_issued;
+  op.tag = static_cast<uint64_t>(lane.filling) * lanes_.size() + i;
+  transfer.n_issued += op.n_bytes;
+  transfer.n_in_flight++;
+  if (transfer.n_issued == transfer.n_total) lane.filling = -1;
   return op;
 }
 
-void Loader::on_read(const ReadDone& done) {
-  const int index = static_cast<int>(done.tag);
-  Buffer& buffer = buffers_[done.tag];
-  Active& active = *buffer.active;
-  n_in_flight_--;
-  buffer.n_in_flight--;
-  if (done.error && !active.error) {
-    active.error = done.error;
-    // The rest of the expert is of no use any more.
-    active.n_left -= active.job.slices.size() - active.next_slice;
-    active.next_slice = active.job.slices.size();
-    if (current_ == buffer.active) current_ = active_.end();
-    if (filling_ >= 0 && buffers_[static_cast<size_t>(filling_)].active == buffer.active) {
-      Buffer& partial = buffers_[static_cast<size_t>(filling_)];
-      partial.n_issued = partial.n_total;
-      if (filling_ != index && partial.n_in_flight == 0) complete_.push_back(filling_);
-      filling_ = -1;
-    }
+// Carries out promote() and cancel() for jobs that have reads started.
+void Loader::obey() {
+  if (!has_orders_.load(std::memory_order_acquire)) return;
+  std::vector<int> cancelled, promoted;
+  {
+    std::lock_guard lock(mutex_);
+    cancelled.swap(to_cancel_);
+    promoted.swap(to_promote_);
+    has_orders_.store(false, std::memory_order_relaxed);
   }
-  if (buffer.n_in_flight == 0 && buffer.n_issued == buffer.n_total) complete_.push_back(index);
+  // Orders for jobs that have finished meanwhile find nothing. A slot is not used again before its
+  // result was taken, and orders are given before that.
+  const auto find = [&](int slot) {
+    return std::find_if(active_.begin(), active_.end(),
+                        [&](const Active& a) { return a.job.slot == slot; });
+  };
+  for (int slot : promoted)
+    if (const ActiveRef active = find(slot); active != active_.end()) active->job.prefetch = false;
+  for (int slot : cancelled) {
+    const ActiveRef active = find(slot);
+    if (active == active_.end() || active->dropped || !active->job.prefetch) continue;
+    active->cancelled = true;
+    drop(active);
+  }
 }
 
-void Loader::finish_buffer(int index) {
-  const Buffer& buffer = buffers_[static_cast<size_t>(index)];
-  const ActiveRef active = buffer.active;
-  if (!active->error) {
-    const LoadSlice& slice = active->job.slices[buffer.slice];
-    try {
-      backend_.prepare(slice.dtype, slice.rows, slice.cols, buffer.data + buffer.head, slice.dst);
-      active->n_bytes += slice.n_bytes;
-    } catch (...) {
-      active->error = std::current_exception();
+// No further reads for this job; those in flight finish first.
+void Loader::drop(ActiveRef active) {
+  active->dropped = true;
+  active->n_left -= active->job.n_parts() - active->next_part;
+  active->next_part = active->job.n_parts();
+  const auto stop = [&](int index) {
+    Transfer& transfer = transfers_[static_cast<size_t>(index)];
+    transfer.n_total = transfer.n_issued;
+    if (transfer.n_in_flight == 0) complete(index);
+  };
+  for (Lane& lane : lanes_) {
+    if (lane.current == active) lane.current = active_.end();
+    if (lane.filling < 0 || transfers_[static_cast<size_t>(lane.filling)].active != active)
+      continue;
+    stop(lane.filling);
+    lane.filling = -1;
+  }
+  std::erase_if(again_, [&](int index) {
+    const bool its = transfers_[static_cast<size_t>(index)].active == active;
+    if (its) stop(index);
+    return its;
+  });
+  if (active->n_left == 0) finish_job(active);
+}
+
+void Loader::complete(int index) {
+  bool& done = transfers_[static_cast<size_t>(index)].done;
+  if (!done) complete_.push_back(index);
+  done = true;
+}
+
+void Loader::on_read(const ReadDone& done) {
+  const int index = static_cast<int>(done.tag / lanes_.size());
+  Transfer& transfer = transfers_[static_cast<size_t>(index)];
+  Active& active = *transfer.active;
+  n_in_flight_--;
+  lanes_[done.tag % lanes_.size()].n_in_flight--;
+  transfer.n_in_flight--;
+  if (done.error && !active.dropped) {
+    active.error = done.error;
+    drop(transfer.active);  // the rest of the expert is of no use any more
+  }
+  if (transfer.n_in_flight == 0 && transfer.n_issued == transfer.n_total) complete(index);
+}
+
+void Loader::finish_transfer(int index) {
+  const Transfer& transfer = transfers_[static_cast<size_t>(index)];
+  const ActiveRef active = transfer.active;
+  if (!active->dropped) {
+    if (active->job.slab.n_bytes > 0) {
+      if (!check_slab(index)) return;
+      active->n_bytes = active->job.slab.n_bytes;
+    } else {
+      const LoadSlice& slice = active->job.slices[transfer.part];
+      try {
+        backend_.prepare(slice.dtype, slice.rows, slice.cols, transfer.data + transfer.head,
+                         slice.dst);
+        active->n_bytes += slice.n_bytes;
+      } catch (...) {
+        active->error = std::current_exception();
+      }
     }
   }
-  free_buffers_.push_back(index);
+  (staged(index) ? free_staged_ : free_direct_).push_back(index);
   if (--active->n_left == 0) finish_job(active);
 }
 
+// False: the slab differs from its hash and is read once more.
+bool Loader::check_slab(int index) {
+  Transfer& transfer = transfers_[static_cast<size_t>(index)];
+  Active& active = *transfer.active;
+  if (XXH3_64bits(transfer.data, transfer.n_total) == active.job.slab.hash) return true;
+  if (!active.reread) {
+    active.reread = true;
+    transfer.n_issued = 0;
+    transfer.done = false;
+    again_.push_back(index);
+    return false;
+  }
+  active.corrupt = true;
+  active.error = std::make_exception_ptr(
+      Error(Code::kDataLoss,
+            fmt::format("[pack] slab at byte {}: expected its hash, the disk gave other bytes twice",
+                        active.job.slab.offset)));
+  return true;
+}
+
 void Loader::finish_job(ActiveRef active) {
-  LoadResult result{
-      .slot = active->job.slot, .n_bytes = active->n_bytes, .error = std::move(active->error)};
+  LoadResult result{.slot = active->job.slot,
+                    .n_bytes = active->n_bytes,
+                    .error = std::move(active->error),
+                    .corrupt = active->corrupt,
+                    .cancelled = active->cancelled};
   active_.erase(active);
   {
     std::lock_guard lock(mutex_);

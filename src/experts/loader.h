@@ -1,8 +1,12 @@
 #pragma once
-// Disk -> staging buffer -> kernel layout in the slot. One thread owns the reader and the staging
-// buffers; the engine thread hands it jobs in the order of need and takes results in the order of
-// arrival. It knows nothing of experts, slots or policies: a copy in another precision or a
-// prefetch is just another job.
+// Disk -> slot. Stock GGUF goes through staging buffers (disk -> staging -> kernel layout), slabs of
+// a pack straight into their slot. One thread owns the reader and the staging buffers; the engine
+// thread hands it jobs and takes results in the order of arrival. It knows nothing of experts, slots
+// or policies.
+//
+// Two queues: what a step waits for, and prefetches. A prefetch is read piece by piece and only while
+// no demand has pieces left, with at most half of the queue depth: a new demand waits for at most
+// those pieces. promote() turns a prefetch into a demand, cancel() gives it up.
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -31,15 +35,28 @@ struct LoadSlice {
   std::byte* dst = nullptr;  // Backend::prepared_bytes(dtype, rows, cols) bytes, 64-byte aligned
 };
 
+// A run of bytes that is read as it is; offset, n_bytes and dst are multiples of kIoAlign.
+struct LoadSlab {
+  int file = 0;
+  uint64_t offset = 0, n_bytes = 0;  // n_bytes 0: the job has slices
+  uint64_t hash = 0;                 // XXH3 (64 bits) of the bytes
+  std::byte* dst = nullptr;
+};
+
 struct LoadJob {
   int slot = -1;  // the caller's name for it
+  bool prefetch = false;
   std::array<LoadSlice, 3> slices;
+  LoadSlab slab;
+  size_t n_parts() const { return slab.n_bytes ? 1 : slices.size(); }
 };
 
 struct LoadResult {
   int slot = -1;
   uint64_t n_bytes = 0;      // read from disk, without alignment padding
   std::exception_ptr error;  // set: what is in the slot is worthless
+  bool corrupt = false;      // the error is a slab that differs from its hash, read twice
+  bool cancelled = false;    // given up by cancel(): worthless too, but no error
 };
 
 // Sizes of the staging memory, from the largest slice and the number of reads in flight.
@@ -49,6 +66,7 @@ struct StagingPlan {
   size_t read_bytes = 0;  // a slice is read in pieces of at most this
   uint64_t total_bytes() const { return static_cast<uint64_t>(n_buffers) * buffer_bytes; }
 };
+// largest_slice_bytes 0: all jobs are slabs, nothing is staged.
 StagingPlan plan_staging(uint64_t largest_slice_bytes, int io_depth);
 
 // All public functions: engine thread only.
@@ -59,41 +77,68 @@ class Loader {
   ~Loader();  // drops what is queued, waits for the reads in flight
 
   void enqueue(std::span<const LoadJob> jobs);
-  // Takes back the jobs that no read was started for; they have no result. Returns their slots.
+  // Takes back the jobs that no read was started for, demands and prefetches; they have no result.
+  // Returns their slots.
   std::vector<int> cancel_queued();
+  // One prefetch: true = taken back as above; false = a result will come, perhaps `cancelled`.
+  bool cancel(int slot);
+  // A step waits for this prefetch now.
+  void promote(int slot);
   std::vector<LoadResult> poll();  // what has arrived, perhaps nothing
   std::vector<LoadResult> wait();  // at least one; some job must be outstanding
 
   const AsyncReader& reader() const { return *reader_; }
 
  private:
+  // A job with reads started.
   struct Active {
     LoadJob job;
-    size_t next_slice = 0;  // first one without a buffer
-    size_t n_left = 3;      // slices not yet finished
+    size_t next_part = 0;  // first one without a transfer
+    size_t n_left = 0;     // parts not yet finished
     uint64_t n_bytes = 0;
     std::exception_ptr error;
+    bool dropped = false;  // by an error or cancel(): no further reads
+    bool corrupt = false, cancelled = false, reread = false;
   };
   using ActiveRef = std::list<Active>::iterator;
-  struct Buffer {
+  // A part on its way from disk.
+  struct Transfer {
     std::byte* data = nullptr;
     ActiveRef active;
-    size_t slice = 0;
+    size_t part = 0;
     size_t head = 0;        // bytes before the slice, because the read starts at an aligned offset
     size_t n_required = 0;  // head + slice
     size_t n_total = 0;     // rounded up
     size_t n_issued = 0;
     int n_in_flight = 0;
+    bool done = false;  // in complete_, or was
   };
+  // What is being started, for demands and for prefetches.
+  struct Lane {
+    std::deque<LoadJob> queue;  // guarded by mutex_
+    ActiveRef current;          // job with parts still to start, or active_.end()
+    int filling = -1;           // transfer with pieces still to issue
+    size_t n_in_flight = 0;
+  };
+  static constexpr size_t kDemand = 0, kPrefetch = 1;
 
   void run();
   void fill();
-  bool start_slice();
-  ReadOp next_read();
+  bool issue(size_t lane);
+  bool start_part(size_t lane);
+  bool take_job(Lane& lane);
+  ReadOp next_read(size_t lane);
+  bool prefetch_is_wanted() const;
+  bool demands_wait();
+  void obey();
+  void drop(ActiveRef active);
+  void complete(int transfer);
   void on_read(const ReadDone& done);
-  void finish_buffer(int index);
+  void finish_transfer(int index);
+  bool check_slab(int index);
   void finish_job(ActiveRef active);
   bool stopping();
+  bool staged(int transfer) const { return transfer < plan_.n_buffers; }
 
   std::unique_ptr<AsyncReader> reader_;
   const Backend& backend_;
@@ -101,22 +146,23 @@ class Loader {
   const size_t io_depth_;
   AlignedBuffer staging_;
 
-  // I/O thread only.
-  std::vector<Buffer> buffers_;
-  std::vector<int> free_buffers_;
-  std::deque<int> complete_;  // buffers whose reads are all back
-  int filling_ = -1;          // buffer with pieces still to issue
+  // I/O thread only, but for Lane::queue.
+  std::array<Lane, 2> lanes_;
+  std::vector<Transfer> transfers_;  // the first plan_.n_buffers have a staging buffer
+  std::vector<int> free_staged_, free_direct_;
+  std::deque<int> complete_;  // transfers whose reads are all back
+  std::deque<int> again_;     // slabs to read once more
   size_t n_in_flight_ = 0;
   std::list<Active> active_;
-  ActiveRef current_ = active_.end();  // job with slices still to start
   std::vector<ReadOp> ops_;
 
-  std::mutex mutex_;  // guards the rest
+  std::mutex mutex_;  // guards the rest and the queues
   std::condition_variable arrived_;
-  std::deque<LoadJob> queue_;
+  std::vector<int> to_cancel_, to_promote_;
   std::vector<LoadResult> results_;
   bool stop_ = false;
-  std::atomic<bool> has_results_{false};  // lets poll() skip the lock
+  std::atomic<bool> has_orders_{false};   // lets fill() skip the lock
+  std::atomic<bool> has_results_{false};  // lets poll() skip it
 
   std::thread thread_;  // last: uses all of the above
 };

@@ -13,6 +13,13 @@
 
 namespace hob {
 
+namespace {
+
+// Steps of at most so many rows are decode steps to the governor: their times compare.
+constexpr int kGovernedRows = 16;
+
+}  // namespace
+
 struct Decoder::Impl {
   ModelSpec spec;
   Backend& backend;
@@ -22,6 +29,9 @@ struct Decoder::Impl {
   StepRows rows;
   Activations act;
   std::optional<MoeBlock> moe;
+  PrecisionOptions precision;
+  PrefetchOptions prefetch;
+  PrefetchGovernor governor{PrefetchMode::kOff};
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
   std::vector<RowFailure> failed;
@@ -37,7 +47,12 @@ struct Decoder::Impl {
         rope(spec.rope, n_positions, weights.rope_divisors),
         rows(n_rows),
         act(spec, n_rows, spec.moe.top_k) {
-    if (spec.is_moe()) moe.emplace(spec, n_rows, spec.moe.top_k);
+    make_moe(spec.moe.top_k);
+  }
+  void make_moe(int top_k) {
+    if (!spec.is_moe()) return;
+    moe.emplace(spec, max_rows, top_k, precision);
+    moe->prefetcher().set_options(prefetch);
   }
 
   void check(const StepBatch& batch, const Mat& logits) const;
@@ -68,7 +83,10 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   if (m.moe) {
     m.moe->failures().clear();
     m.experts->begin_step();
+    // A prompt's chunk always reads ahead: its guess is right nearly everywhere.
+    m.moe->set_prefetch(m.governor.enabled() && (m.rows.n() > kGovernedRows || m.governor.on()));
   }
+  const int n_governed = m.rows.n() <= kGovernedRows ? m.rows.n() : 0;
 
   const LayerContext ctx{m.spec, m.backend, m.rows, m.act, m.times};
   m.backend.embed(m.weights.embedding, m.rows.tokens(), m.act.x(m.rows.n()));
@@ -84,6 +102,8 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   }
 
   m.collect_failures(batch);
+  if (m.moe && n_governed > 0 && !m.experts->resident())
+    m.governor.record(static_cast<double>(now_ns() - begin_ns) / n_governed);
   m.times[Stage::kOther] += now_ns() - begin_ns - (m.times.total() - before_ns);
 }
 
@@ -117,14 +137,13 @@ void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
 }
 
 void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
-  const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
   if (moe) {
-    moe->forward(ctx, w, layer, *experts, route);
+    moe->forward(ctx, weights.layers, layer, *experts, route);
     const int k = route ? route->top_k() : spec.moe.top_k;
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
   } else {
     const ScopedTime time(times[Stage::kDenseFfn]);
-    dense_ffn_block(ctx, w);
+    dense_ffn_block(ctx, weights.layers[static_cast<size_t>(layer)]);
   }
 }
 
@@ -163,8 +182,28 @@ void Decoder::set_route_override(RouteOverride* route) {
   m.route = route;
   const int top_k = std::max(m.spec.moe.top_k, route ? route->top_k() : 0);
   m.act = Activations(m.spec, m.max_rows, top_k);
-  if (m.moe) m.moe.emplace(m.spec, m.max_rows, top_k);
+  m.make_moe(top_k);
 }
+
+void Decoder::set_precision(const PrecisionOptions& options) {
+  impl_->precision = options;
+  set_route_override(impl_->route);
+}
+
+void Decoder::set_prefetch(PrefetchMode mode, const PrefetchOptions& options) {
+  impl_->governor = PrefetchGovernor(mode);
+  impl_->prefetch = options;
+  if (impl_->moe) impl_->moe->prefetcher().set_options(options);
+}
+
+PrecisionCounts Decoder::precision_counts() const {
+  return impl_->moe ? impl_->moe->counts() : PrecisionCounts{};
+}
+std::pair<float, float> Decoder::thresholds() const {
+  if (!impl_->moe) return {1.f, 1.f};
+  return {impl_->moe->rule().t1(), impl_->moe->rule().t2()};
+}
+const PrefetchGovernor& Decoder::prefetch_governor() const { return impl_->governor; }
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
 const StageTimes& Decoder::times() const { return impl_->times; }
@@ -172,6 +211,7 @@ const WorkCounts& Decoder::counts() const { return impl_->counts; }
 void Decoder::reset_times() {
   impl_->times = {};
   impl_->counts = {};
+  if (impl_->moe) impl_->moe->counts() = {};
 }
 
 uint64_t Decoder::scratch_bytes(const ModelSpec& spec, int max_rows, int n_ctx) {

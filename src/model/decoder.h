@@ -11,6 +11,8 @@
 #include "format/gguf.h"
 #include "kv/kv_store.h"
 #include "model/batch.h"
+#include "model/moe_options.h"
+#include "model/prefetch_governor.h"
 #include "model/spec.h"
 #include "model/work.h"
 
@@ -48,6 +50,9 @@ class Decoder {
   // Set before the first forward of a MoE model. Not owned.
   void set_experts(ExpertCache* cache);
   void set_route_override(RouteOverride* route);  // null = the model's own router
+  // Default: exact, no prefetch. Also resets what the thresholds and predictions have learned.
+  void set_precision(const PrecisionOptions& options);
+  void set_prefetch(PrefetchMode mode, const PrefetchOptions& options);
 
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be
@@ -63,6 +68,9 @@ class Decoder {
   // Since the start or the last reset.
   const StageTimes& times() const;
   const WorkCounts& counts() const;
+  PrecisionCounts precision_counts() const;     // zeros in exact mode
+  std::pair<float, float> thresholds() const;   // T1, T2 as they stand
+  const PrefetchGovernor& prefetch_governor() const;
   void reset_times();
 
   // Activation buffers of a step of max_rows rows (planner); excludes Backend::scratch_bytes.

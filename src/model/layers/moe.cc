@@ -8,25 +8,34 @@
 
 namespace hob {
 
-MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k)
+MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k,
+                   const PrecisionOptions& precision)
     : n_experts_(spec.moe.n_experts),
       ids_(static_cast<size_t>(max_rows) * static_cast<size_t>(top_k)),
       weights_(ids_.size()),
-      grouping_(n_experts_, max_rows * top_k) {
+      grouping_(n_experts_, max_rows * top_k),
+      rule_(precision, max_rows * top_k),
+      prefetcher_(spec, max_rows, top_k),
+      choice_wants_(ids_.size(), Want::kHigh),
+      expert_wants_(static_cast<size_t>(n_experts_)) {
+  wants_.reserve(static_cast<size_t>(n_experts_));
   groups_.reserve(static_cast<size_t>(n_experts_));
   leases_.reserve(static_cast<size_t>(n_experts_));
 }
 
 uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
   const uint64_t n_choices = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(top_k);
-  const uint64_t per_choice = 3 * sizeof(int32_t) + sizeof(float);  // id, weight, group entry
+  // Id, weight, group entry, want, score.
+  const uint64_t per_choice = 3 * sizeof(int32_t) + 2 * sizeof(float) + sizeof(Want);
   const uint64_t per_expert =
-      2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) + sizeof(ExpertLease);
-  return n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
+      2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) + sizeof(ExpertLease) +
+      sizeof(Want) + sizeof(ExpertWant);
+  return Prefetcher::bytes(spec, max_rows, top_k) + n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
 }
 
-void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer,
+void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> layers, int layer,
                        ExpertCache& cache, RouteOverride* route) {
+  const LayerWeights& w = layers[static_cast<size_t>(layer)];
   // All of it, except what the nested scopes take for themselves.
   const uint64_t begin_ns = now_ns(), before_ns = ctx.times.total();
   const int n = ctx.rows.n();
@@ -36,7 +45,13 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);
   fail_unrouted(ctx, layer, k);
 
-  ExpertDemand demand = cache.demand(grouping_.keys());
+  ExpertDemand demand = cache.demand(choose_precision(n, k));
+  if (!cache.resident()) {
+    const LayerChoice choice{layer, std::span<const int32_t>(ids_).first(n_choices), k,
+                             static_cast<int>(grouping_.keys().size())};
+    prefetcher_.observe(choice);
+    if (prefetch_on_) prefetcher_.prefetch(ctx, layers, choice, cache, rule_, route == nullptr);
+  }
   compute_shared(ctx, w);  // while the first reads are in flight
   while (true) {
     {
@@ -66,12 +81,54 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
   return moe.top_k;
 }
 
+// What the step wants of each expert that some row chose: the most that any row wants.
+std::span<const ExpertWant> MoeBlock::choose_precision(int n, int k) {
+  wants_.clear();
+  if (!rule_.exact()) {
+    rule_.decide(weights_.data(), n, k, choice_wants_.data());
+    std::fill(expert_wants_.begin(), expert_wants_.end(), Want::kSkip);
+    for (size_t c = 0; c < static_cast<size_t>(n) * static_cast<size_t>(k); c++)
+      if (ids_[c] >= 0 && ids_[c] < n_experts_) {
+        Want& want = expert_wants_[static_cast<size_t>(ids_[c])];
+        want = std::max(want, choice_wants_[c]);
+      }
+  }
+  for (const ExpertKey key : grouping_.keys())
+    wants_.push_back(
+        {key, rule_.exact() ? Want::kHigh : expert_wants_[static_cast<size_t>(key.expert)]});
+  return wants_;
+}
+
+void MoeBlock::count_uses(const ExpertLease& lease, int k) {
+  for (const int32_t out_row : grouping_.out_rows(lease.key().expert)) {
+    const float* row = weights_.data() + static_cast<ptrdiff_t>(out_row / k) * k;
+    float total = 0;
+    for (int i = 0; i < k; i++) total += row[i];
+    const double mass = total > 0 ? row[out_row % k] / total : 0;
+    counts_.n_uses++;
+    counts_.mass += mass;
+    if (lease.skipped()) {
+      counts_.n_skipped++;
+      counts_.mass_skipped += mass;
+    } else if (lease.precision() == Precision::kLow) {
+      counts_.n_low++;
+      counts_.mass_low += mass;
+    }
+  }
+}
+
 void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
   groups_.clear();
   for (const ExpertLease& lease : leases_) {
     const int e = lease.key().expert;
+    if (!rule_.exact()) count_uses(lease, k);
     if (lease.error()) {
       for (int32_t out_row : grouping_.out_rows(e)) fail_choice(ctx, out_row, k, lease.error());
+      continue;
+    }
+    if (lease.skipped()) {
+      const Mat parts = ctx.act.parts(ctx.rows.n() * k);
+      for (int32_t out_row : grouping_.out_rows(e)) std::fill_n(parts.row(out_row), parts.cols, 0.f);
       continue;
     }
     groups_.push_back({lease.weight(kGate), lease.weight(kUp), lease.weight(kDown),

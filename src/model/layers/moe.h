@@ -9,6 +9,8 @@
 #include "model/dense_weights.h"
 #include "model/layers/expert_grouping.h"
 #include "model/layers/layer_context.h"
+#include "model/layers/precision_rule.h"
+#include "model/layers/prefetcher.h"
 
 namespace hob {
 
@@ -16,19 +18,26 @@ namespace hob {
 // reduce in rank order.
 class MoeBlock {
  public:
-  MoeBlock(const ModelSpec& spec, int max_rows, int top_k);
+  MoeBlock(const ModelSpec& spec, int max_rows, int top_k, const PrecisionOptions& precision);
   static uint64_t bytes(const ModelSpec& spec, int max_rows, int top_k);
 
   // x += experts(norm(x)). Rows that needed an unreadable expert are appended to `failures` (batch
   // indices, at most one entry per row and layer); the others are unharmed.
-  void forward(const LayerContext& ctx, const LayerWeights& w, int layer, ExpertCache& cache,
-               RouteOverride* route);
+  void forward(const LayerContext& ctx, std::span<const LayerWeights> layers, int layer,
+               ExpertCache& cache, RouteOverride* route);
 
+  // For the steps that follow.
+  void set_prefetch(bool on) { prefetch_on_ = on; }
+  Prefetcher& prefetcher() { return prefetcher_; }
+  const PrecisionRule& rule() const { return rule_; }
+  PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
+  std::span<const ExpertWant> choose_precision(int n, int k);
   void compute_arrived(const LayerContext& ctx, int k);
+  void count_uses(const ExpertLease& lease, int k);
   void compute_shared(const LayerContext& ctx, const LayerWeights& w);
   void add_shared(const LayerContext& ctx, const LayerWeights& w);
   void fail_choice(const LayerContext& ctx, int out_row, int k, const std::exception_ptr& error);
@@ -38,6 +47,13 @@ class MoeBlock {
   std::vector<int32_t> ids_;    // [max_rows, top_k]
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;
+  PrecisionRule rule_;
+  Prefetcher prefetcher_;
+  bool prefetch_on_ = false;
+  std::vector<Want> choice_wants_;  // [max_rows, top_k]
+  std::vector<Want> expert_wants_;  // [n_experts]: the strongest of its rows
+  std::vector<ExpertWant> wants_;
+  PrecisionCounts counts_;
   std::vector<ExpertGroup> groups_;
   std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;

@@ -107,7 +107,7 @@ TEST(ExpertCache, ModelWithoutExpertsNeedsNothing) {
   EXPECT_EQ(cache.total_bytes(), 0u);
   EXPECT_TRUE(cache.resident());
   cache.preload(nullptr);
-  EXPECT_TRUE(cache.demand({}).next().empty());
+  EXPECT_TRUE(cache.demand(std::vector<ExpertKey>{}).next().empty());
 }
 
 TEST(ExpertCache, SecondUseIsAHitAndReadsNothing) {

@@ -1,0 +1,220 @@
+// The slots of the cache: who is in them, how they are filled and emptied.
+#include <algorithm>
+
+#include "base/error.h"
+#include "experts/expert_cache_impl.h"
+#include "experts/policy_table.h"
+
+namespace hob {
+namespace {
+
+PolicyShape policy_shape(const std::vector<ExpertLayer>& layers) {
+  PolicyShape shape{static_cast<int>(layers.size()), {}};
+  for (size_t i = 0; i < layers.size(); i++)
+    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(layers[i].n_experts),
+                          static_cast<int32_t>(i));
+  return shape;
+}
+
+}  // namespace
+
+void ExpertCache::Impl::make_tier(Tier& tier, uint64_t budget_bytes, std::string_view policy,
+                                  const Backend& backend) {
+  const std::vector<ExpertLayer>& layers = layers_of(geometry_, tier.precision);
+  tier.budget_bytes = budget_bytes;
+  tier.layouts = make_layouts(geometry_, backend, tier.precision);
+  tier.sizes = measure(layers, tier.layouts);
+  tier.slot_of.assign(static_cast<size_t>(tier.sizes.n_experts), -1);
+  tier.policy = make_policy(policy, policy_shape(layers));
+  tier.first_slot = static_cast<int>(slots_.size());
+  if (tier.sizes.n_experts == 0) return;
+  if (budget_bytes < tier.sizes.largest)
+    fail(Code::kResourceExhausted,
+         "[experts] expected a cache of at least {} bytes (one expert), the budget is {}",
+         tier.sizes.largest, budget_bytes);
+  tier.n_slots = max_resident(layers, tier.layouts, budget_bytes);
+  slots_.resize(slots_.size() + static_cast<size_t>(tier.n_slots));
+  expert_of_.resize(slots_.size(), -1);
+  evictable_.resize(slots_.size(), 0);
+  tier.pool = std::make_unique<SlotPool>(tier.n_slots, tier.sizes.largest, budget_bytes,
+                                         tier.sizes.largest == tier.sizes.smallest);
+}
+
+void ExpertCache::Impl::pump() {
+  if (demand_.n_pending() == 0) return;
+  jobs_.clear();
+  while (demand_.n_pending() > 0) {
+    const DemandState::Pending& next = demand_.pending[demand_.next_pending];
+    Tier& tier = tiers_[static_cast<size_t>(next.precision)];
+    const int slot = make_room(tier, next.key.layer);
+    if (slot < 0) break;
+    demand_.next_pending++;
+    demand_.n_loading++;
+    assign(tier, slot, next.key);
+    info(slot).wanted = true;
+    jobs_.push_back(make_job(slot));
+  }
+  loader_->enqueue(jobs_);
+}
+
+// For a demand: what is certain goes before what is predicted. -1 when the rest is pinned, wanted or
+// loading.
+int ExpertCache::Impl::make_room(Tier& tier, int layer) {
+  const int slot = take_slot(tier, layer);
+  if (slot >= 0 || predicted_.empty()) return slot;
+  end_predictions(INT32_MAX);
+  return take_slot(tier, layer);
+}
+
+// A slot for an expert of `layer`, evicting as needed.
+int ExpertCache::Impl::take_slot(Tier& tier, int layer) {
+  const uint64_t n_bytes = tier.layouts[static_cast<size_t>(layer)].n_bytes;
+  const size_t first = static_cast<size_t>(tier.first_slot), n = static_cast<size_t>(tier.n_slots);
+  while (true) {
+    const int slot = tier.pool->take(n_bytes);
+    if (slot >= 0) return slot + tier.first_slot;
+    const int i =
+        tier.policy->choose_victim({.expert_of_slot = std::span(expert_of_).subspan(first, n),
+                                    .evictable = std::span(evictable_).subspan(first, n),
+                                    .layer = demand_.open ? demand_.layer : layer,
+                                    .step = step_});
+    if (i < 0) return -1;
+    const int victim = i + tier.first_slot;
+    HOB_CHECK(evictable_[static_cast<size_t>(victim)]);
+    empty_slot(victim);
+    count(&ExpertCacheStats::evictions);
+  }
+}
+
+void ExpertCache::Impl::assign(Tier& tier, int slot, ExpertKey key) {
+  SlotInfo& s = info(slot);
+  HOB_CHECK(s.state == SlotState::kEmpty);
+  const size_t id = dense_id(key);
+  s.key = key;
+  s.n_bytes = tier.layouts[static_cast<size_t>(key.layer)].n_bytes;
+  s.state = SlotState::kLoading;
+  n_loading_++;
+  tier.slot_of[id] = slot;
+  expert_of_[static_cast<size_t>(slot)] = static_cast<int32_t>(id);
+  used_bytes_.fetch_add(s.n_bytes, std::memory_order_relaxed);
+}
+
+LoadJob ExpertCache::Impl::make_job(int slot) {
+  const ExpertKey key = info(slot).key;
+  Tier& tier = tier_of(slot);
+  const size_t i = static_cast<size_t>(key.layer);
+  const ExpertLayer& layer = layers_of(geometry_, tier.precision)[i];
+  const ExpertLayout& layout = tier.layouts[i];
+  LoadJob job;
+  job.slot = slot;
+  if (!layer.slabs.empty()) {
+    const ExpertSlab& slab = layer.slabs[static_cast<size_t>(key.expert)];
+    HOB_CHECK(slab.n_bytes == layout.n_bytes);
+    job.slab = {layer.slab_file, slab.offset, slab.n_bytes, slab.hash, tier.data(slot)};
+    return job;
+  }
+  for (size_t part = 0; part < 3; part++) {
+    const ExpertMatrix& m = layer.parts[part];
+    job.slices[part] = {.dtype = m.dtype,
+                        .rows = m.rows,
+                        .cols = m.cols,
+                        .file = m.file,
+                        .offset = m.offset + static_cast<uint64_t>(key.expert) * m.bytes_per_expert,
+                        .n_bytes = m.bytes_per_expert,
+                        .dst = tier.data(slot) + layout.offset[part]};
+  }
+  return job;
+}
+
+void ExpertCache::Impl::apply(std::vector<LoadResult> results) {
+  for (LoadResult& result : results) apply_one(result);
+}
+
+void ExpertCache::Impl::apply_one(LoadResult& result) {
+  SlotInfo& s = info(result.slot);
+  HOB_CHECK(s.state == SlotState::kLoading);
+  count(&ExpertCacheStats::bytes_read, result.n_bytes);
+  if (result.cancelled) {
+    if (s.wanted) {  // given up and then wanted after all
+      const LoadJob job = make_job(result.slot);
+      loader_->enqueue({&job, 1});
+      return;
+    }
+    n_loading_--;
+    empty_slot(result.slot);
+    return;
+  }
+  n_loading_--;
+  if (s.wanted) demand_.n_loading--;
+  if (!result.error) return arrived(result.slot);
+  count(&ExpertCacheStats::read_errors);
+  const Precision precision = tier_of(result.slot).precision;
+  if (result.corrupt)
+    result.error = std::make_exception_ptr(Error(
+        Code::kDataLoss,
+        fmt::format("[pack] blk.{} expert {} ({} precision): expected its hash, the disk gave other "
+                    "bytes twice",
+                    s.key.layer, s.key.expert, precision == Precision::kHigh ? "high" : "low")));
+  if (s.wanted) demand_.failed.push_back({s.key, precision, result.error});
+  empty_slot(result.slot);
+}
+
+void ExpertCache::Impl::arrived(int slot) {
+  SlotInfo& s = info(slot);
+  s.state = SlotState::kReady;
+  if (s.wanted) demand_.ready.push_back(slot);
+  refresh(slot);
+  // The high copy serves every want: the low one is of no use beside it.
+  Tier& low = tiers_[1];
+  if (low.n_slots == 0 || &tier_of(slot) == &low) return;
+  const int copy = low.slot_of[dense_id(s.key)];
+  if (copy >= 0 && evictable_[static_cast<size_t>(copy)]) empty_slot(copy);
+}
+
+void ExpertCache::Impl::empty_slot(int slot) {
+  SlotInfo& s = info(slot);
+  Tier& tier = tier_of(slot);
+  HOB_CHECK(s.n_pins == 0);
+  if (s.prefetch && s.state == SlotState::kReady)
+    count(&ExpertCacheStats::prefetch_bytes, s.n_bytes);
+  if (s.predicted) std::erase(predicted_, slot);
+  int32_t& id = expert_of_[static_cast<size_t>(slot)];
+  tier.slot_of[static_cast<size_t>(id)] = -1;
+  id = -1;
+  used_bytes_.fetch_sub(s.n_bytes, std::memory_order_relaxed);
+  s = SlotInfo{};
+  refresh(slot);
+  tier.pool->give(slot - tier.first_slot);
+}
+
+void ExpertCache::Impl::refresh(int slot) {
+  const SlotInfo& s = info(slot);
+  evictable_[static_cast<size_t>(slot)] =
+      s.state == SlotState::kReady && s.n_pins == 0 && !s.wanted && !s.predicted;
+}
+
+void ExpertCache::Impl::end_predictions(int layer) {
+  if (predicted_.empty()) return;
+  std::vector<int> ended;
+  std::erase_if(predicted_, [&](int slot) {
+    const bool its = info(slot).key.layer <= layer;
+    if (its) ended.push_back(slot);
+    return its;
+  });
+  for (const int slot : ended) {
+    SlotInfo& s = info(slot);
+    s.predicted = false;
+    if (s.state == SlotState::kLoading && s.prefetch)
+      cancel_prefetch(slot);
+    else
+      refresh(slot);
+  }
+}
+
+void ExpertCache::Impl::cancel_prefetch(int slot) {
+  if (!loader_->cancel(slot)) return;  // its reads in flight finish first
+  n_loading_--;
+  empty_slot(slot);
+}
+
+}  // namespace hob

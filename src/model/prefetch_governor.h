@@ -1,0 +1,41 @@
+#pragma once
+// Decides by measurement whether prefetching pays, step by step. Reading ahead costs bandwidth when
+// guesses are wrong and may delay what is certain; whether it pays depends on disk, cache and text,
+// so no rule set in advance is right.
+#include <array>
+#include <cstdint>
+
+namespace hob {
+
+enum class PrefetchMode : uint8_t { kOff, kOn, kAuto };
+
+// Pure: the caller brings the times. Steps come in blocks. Auto starts with a trial (blocks in
+// turns), then keeps what was faster and tries the other in one block of kRetry.
+class PrefetchGovernor {
+ public:
+  explicit PrefetchGovernor(PrefetchMode mode) : mode_(mode) {}
+
+  bool enabled() const { return mode_ != PrefetchMode::kOff; }
+  bool on() const;  // for the step that comes next
+  // What the step took that on() was asked for, per row.
+  void record(double seconds);
+
+  // Time without / time with prefetch by the measurements so far; 1 = unknown.
+  double gain() const;
+  bool wins() const { return gain() > 1 + kMargin; }
+  uint64_t n_steps_on() const { return n_steps_on_; }
+
+  static constexpr int kBlock = 2;       // the first step after a change pays for it: not counted
+  static constexpr int kTrialBlocks = 8;
+  // A losing prefetch in one block of 24 costs 3 % only when it loses 72 %.
+  static constexpr int kRetry = 24;
+  static constexpr double kMargin = 0.01;
+
+ private:
+  PrefetchMode mode_;
+  int64_t step_ = 0;
+  uint64_t n_steps_on_ = 0;
+  std::array<double, 2> mean_{};  // decayed mean seconds per step: off, on
+};
+
+}  // namespace hob
