@@ -26,7 +26,7 @@ class PrefetchGovernor {
   uint64_t n_steps_on() const { return n_steps_on_; }
 
   static constexpr int kBlock = 2;       // the first step after a change pays for it: not counted
-  static constexpr int kTrialBlocks = 8;
+  static constexpr int kTrialBlocks = 4;
   // A losing prefetch in one block of 24 costs 3 % only when it loses 72 %.
   static constexpr int kRetry = 24;
   static constexpr double kMargin = 0.01;

@@ -43,7 +43,9 @@ class Identity(HobTest):
         if name_is_moe(model):
             small = ["--expert-cache", self.top_k_bytes(model)]
             variants += [small, small + ["--chunk", 1], small + ["--batch", 8], small + ["--policy", "lru"],
-                         small + ["--threads", 1]]
+                         small + ["--threads", 1], small + ["--prefetch", "off"],
+                         small + ["--prefetch", "1", "--chunk", 1], small + ["--prefetch", "4", "--batch", 8],
+                         small + ["--prefetch", "2", "--predictor", "pairs", "--chunk", 1]]
         for variant in variants:
             self.assertEqual(self.logits(model, *variant, env=env), expected, f"{variant} changed the bits")
 

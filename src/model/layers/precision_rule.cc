@@ -7,9 +7,17 @@
 
 namespace hob {
 
+namespace {
+
+// Routers that are sure of their first choice crowd all scores below 1: bins are even in
+// -ln(1 - s + kLeast), which is 0 at s = 0 and 13.8 at s = 1.
+constexpr double kLeast = 1e-6, kBinsPerUnit = 64;
+
+}  // namespace
+
 void ScoreProfile::add(float score) {
-  const int bin = static_cast<int>(score * kBins);
-  count_[static_cast<size_t>(std::clamp(bin, 0, kBins - 1))]++;
+  const double t = -std::log(1 - std::min(1.0, static_cast<double>(score)) + kLeast);
+  count_[static_cast<size_t>(std::clamp(static_cast<int>(t * kBinsPerUnit), 0, kBins - 1))]++;
   n_++;
 }
 
@@ -20,7 +28,8 @@ float ScoreProfile::quantile(float q) const {
   for (int bin = 0; bin < kBins; bin++) {
     const auto here = static_cast<double>(count_[static_cast<size_t>(bin)]);
     if (seen + here >= want && here > 0)
-      return static_cast<float>((bin + (want - seen) / here) / kBins);
+      return static_cast<float>(
+          std::clamp(1 + kLeast - std::exp(-(bin + (want - seen) / here) / kBinsPerUnit), 0.0, 1.0));
     seen += here;
   }
   return 1.f;

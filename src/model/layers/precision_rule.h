@@ -12,7 +12,7 @@
 
 namespace hob {
 
-// Which share of the scores lies below a value: 512 bins over [0, 1]. Fed by the routing itself, so
+// Which share of the scores lies below a value: a histogram over [0, 1]. Fed by the routing itself, so
 // that the thresholds fit any model; the first layer of the first step has n * (k - 1) samples.
 class ScoreProfile {
  public:
@@ -21,7 +21,7 @@ class ScoreProfile {
   uint64_t n() const { return n_; }
 
  private:
-  static constexpr int kBins = 512;
+  static constexpr int kBins = 896;  // 14 units
   std::array<uint64_t, kBins> count_{};
   uint64_t n_ = 0;
 };
