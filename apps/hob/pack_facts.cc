@@ -62,7 +62,7 @@ void show_pack(const std::string& path, bool json) {
                   {"model_bytes", index.model.total_bytes()}};
     facts.update(pack_json(index));
     for (const PackSection& s : index.sections) facts["sections"][s.name] = s.bytes.size();
-    return write_json({{"files", {path}}, {"pack", facts}});
+    return write_json({{"files", Json::array({path})}, {"pack", facts}});
   }
   write_out(fmt::format("{}: pack of {} ({}), version {}, layout {}, {} slabs\n", path,
                         printable(index.model.name), format_size(index.model.total_bytes()),

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "experts/slab_maker.h"
+#include "format/pack_file.h"
 #include "format/pack_writer.h"
 
 namespace hob {

@@ -24,6 +24,7 @@ struct Decoder::Impl {
   std::optional<MoeBlock> moe;
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
+  ExpertObserver* observer = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -119,6 +120,7 @@ void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
 void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
   const LayerWeights& w = weights.layers[static_cast<size_t>(layer)];
   if (moe) {
+    moe->set_observer(observer);
     moe->forward(ctx, w, layer, *experts, route);
     const int k = route ? route->top_k() : spec.moe.top_k;
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
@@ -165,6 +167,8 @@ void Decoder::set_route_override(RouteOverride* route) {
   m.act = Activations(m.spec, m.max_rows, top_k);
   if (m.moe) m.moe.emplace(m.spec, m.max_rows, top_k);
 }
+
+void Decoder::set_expert_observer(ExpertObserver* observer) { impl_->observer = observer; }
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
 const StageTimes& Decoder::times() const { return impl_->times; }

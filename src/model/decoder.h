@@ -11,6 +11,7 @@
 #include "format/gguf.h"
 #include "kv/kv_store.h"
 #include "model/batch.h"
+#include "model/expert_observer.h"
 #include "model/spec.h"
 #include "model/work.h"
 
@@ -48,6 +49,7 @@ class Decoder {
   // Set before the first forward of a MoE model. Not owned.
   void set_experts(ExpertCache* cache);
   void set_route_override(RouteOverride* route);  // null = the model's own router
+  void set_expert_observer(ExpertObserver* observer);  // null = none
 
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be

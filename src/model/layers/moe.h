@@ -7,6 +7,7 @@
 #include "model/batch.h"
 #include "model/decoder.h"
 #include "model/dense_weights.h"
+#include "model/expert_observer.h"
 #include "model/layers/expert_grouping.h"
 #include "model/layers/layer_context.h"
 
@@ -25,6 +26,7 @@ class MoeBlock {
                RouteOverride* route);
 
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
+  void set_observer(ExpertObserver* observer) { observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -41,6 +43,7 @@ class MoeBlock {
   std::vector<ExpertGroup> groups_;
   std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;
+  ExpertObserver* observer_ = nullptr;
 };
 
 }  // namespace hob
