@@ -55,8 +55,7 @@ ExpertInputStats calibrate(ModelSession& session, std::span<const int32_t> token
     const int seq = engine.open();
     engine.feed(seq, tokens.subspan(begin, n), static_cast<int>(n));
     while (engine.step([](int, int, std::span<const float>) {}))
-      if (progress)
-        progress(begin + static_cast<size_t>(engine.n_computed(seq)), tokens.size());
+      if (progress) progress(begin + static_cast<size_t>(engine.n_computed(seq)), tokens.size());
     if (engine.error(seq)) std::rethrow_exception(engine.error(seq));
     engine.close(seq);
   }

@@ -21,8 +21,8 @@ class ExpertReader {
   // Borrows `geometry`, of which only `files` and the layers' parts matter.
   explicit ExpertReader(const ExpertGeometry& geometry);
 
-  // At most two may be under way. next() gives the one that was started first; it is valid until the
-  // next start(). Throws Error(kIo | kDataLoss) when it could not be read.
+  // At most two may be under way. next() gives the one that was started first; it is valid until
+  // the next start(). Throws Error(kIo | kDataLoss) when it could not be read.
   void start(ExpertKey key);
   StockExpert next();
 

@@ -48,8 +48,8 @@ std::vector<Job> missing_jobs(const PackWriter& writer) {
     for (int e = 0; e < index.layers[i].n_experts; e++) {
       Job job{.key = {static_cast<int>(i), e}};
       for (const PackPrecision p : kPackPrecisions)
-        job.wanted[p] = !index.layers[i].copies[p].slabs.empty() &&
-                        !writer.done({static_cast<int>(i), p, e});
+        job.wanted[p] =
+            !index.layers[i].copies[p].slabs.empty() && !writer.done({static_cast<int>(i), p, e});
       if (job.wanted[kPackHigh] || job.wanted[kPackLow]) jobs.push_back(job);
     }
   return jobs;
@@ -68,8 +68,8 @@ class SlabReader {
  public:
   explicit SlabReader(const PackFile& pack)
       : pack_(pack),
-        buffer_(std::max(largest_slab(pack.index(), kPackHigh),
-                         largest_slab(pack.index(), kPackLow))),
+        buffer_(
+            std::max(largest_slab(pack.index(), kPackHigh), largest_slab(pack.index(), kPackLow))),
         reader_(make_async_reader({pack.path()}, {.depth = 1})) {}
 
   std::span<const std::byte> read(const PackSlabId& id) {
@@ -113,8 +113,7 @@ std::string check_slab(const PackFile& pack, const PackSlabId& id, SlabReader& r
 
 void build_pack(PackWriter& writer, const PackBuild& build, const PackProgress& progress) {
   const std::vector<Job> jobs = missing_jobs(writer);
-  const uint64_t total =
-      writer.index().slab_bytes(kPackHigh) + writer.index().slab_bytes(kPackLow);
+  const uint64_t total = writer.index().slab_bytes(kPackHigh) + writer.index().slab_bytes(kPackLow);
   if (jobs.empty()) return;
   SlabMaker maker(build.high, build.low, build.backend, build.pool);
   ExpertReader reader(build.high);
@@ -126,14 +125,13 @@ void build_pack(PackWriter& writer, const PackBuild& build, const PackProgress& 
     const Job& job = jobs[i];
     Images& out = images[i % images.size()];
     out.finish();
-    if (job.wanted[kPackHigh])
-      maker.make_high(job.key.layer, stock, out.bytes[kPackHigh].data());
+    if (job.wanted[kPackHigh]) maker.make_high(job.key.layer, stock, out.bytes[kPackHigh].data());
     if (job.wanted[kPackLow])
       maker.make_low(job.key.layer, stock,
                      build.importance ? build.importance(job.key) : ExpertImportance{},
                      out.bytes[kPackLow].data());
-    out.written = std::async(std::launch::async,
-                             [&writer, &job, &out] { write_images(writer, job, out); });
+    out.written =
+        std::async(std::launch::async, [&writer, &job, &out] { write_images(writer, job, out); });
     if (progress) progress(writer.done_bytes(), total);
   }
   for (Images& i : images) i.finish();

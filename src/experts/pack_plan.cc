@@ -31,10 +31,11 @@ void refuse_useless_low(const PackIndex& index, const ExpertGeometry& geometry,
   const uint64_t high = measure(geometry, make_layouts(geometry, backend)).total;
   const uint64_t low = index.slab_bytes(kPackLow);
   if (low < high) return;
-  fail(Code::kInvalidArgument,
-       "[pack] --bits {}: expected a low copy smaller than the model's experts ({}, {:.1f} bits per "
-       "weight), it would have {}: fewer bits or --no-low",
-       bits, format_size(high), expert_bits(geometry), format_size(low));
+  fail(
+      Code::kInvalidArgument,
+      "[pack] --bits {}: expected a low copy smaller than the model's experts ({}, {:.1f} bits per "
+      "weight), it would have {}: fewer bits or --no-low",
+      bits, format_size(high), expert_bits(geometry), format_size(low));
 }
 
 class PackApplier {
@@ -80,7 +81,8 @@ class PackApplier {
       expect(copy.slabs.size() == static_cast<size_t>(layer.n_experts),
              "{} experts in blk.{}, this copy of the pack has {}", layer.n_experts, i,
              copy.slabs.size());
-      for (size_t part = 0; part < 3; part++) take_part(precision, copy.parts[part], layer.parts[part]);
+      for (size_t part = 0; part < 3; part++)
+        take_part(precision, copy.parts[part], layer.parts[part]);
       layer.slab_file = file_;
       for (const PackSlab& s : copy.slabs) layer.slabs.push_back({s.offset, s.n_bytes, s.hash});
     }
@@ -155,8 +157,8 @@ ExpertGeometry low_geometry(const ExpertGeometry& geometry, int bits) {
   return low;
 }
 
-PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend, const PackChoice& choice,
-                    ModelFingerprint model) {
+PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend,
+                    const PackChoice& choice, ModelFingerprint model) {
   if (expert_bits(geometry) == 0)
     fail(Code::kInvalidArgument, "[pack] {}: expected a model with experts, it has none",
          printable(geometry.files.empty() ? model.name : geometry.files.front()));

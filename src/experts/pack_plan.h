@@ -28,8 +28,8 @@ ExpertGeometry low_geometry(const ExpertGeometry& geometry, int bits);
 // The index of a pack of this model, every slab in its place, without hashes. Throws
 // Error(kInvalidArgument) when the model has no experts, when the choice is empty, and when the low
 // copy would not be smaller than the high one.
-PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend, const PackChoice& choice,
-                    ModelFingerprint model);
+PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend,
+                    const PackChoice& choice, ModelFingerprint model);
 
 // Lets `geometry` read from the pack: its high slabs where it has them, its low copies. Everything
 // that the loader will rely on is checked: model, shapes, sizes of slots. Throws Error(kDataLoss |

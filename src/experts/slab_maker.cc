@@ -46,9 +46,10 @@ void SlabMaker::make_high(int layer_index, const StockExpert& stock, std::byte* 
   pool_.run(static_cast<int>(pieces_.size()), [&](int task) {
     const Piece& p = pieces_[static_cast<size_t>(task)];
     const ExpertMatrix& m = layer.parts[p.part];
-    backend_.prepare(m.dtype, p.n_rows, m.cols,
-                     stock[p.part] + row_bytes(m.dtype, m.cols) * static_cast<size_t>(p.row),
-                     image + layout.offset[p.part] + backend_.prepared_bytes(m.dtype, p.row, m.cols));
+    backend_.prepare(
+        m.dtype, p.n_rows, m.cols,
+        stock[p.part] + row_bytes(m.dtype, m.cols) * static_cast<size_t>(p.row),
+        image + layout.offset[p.part] + backend_.prepared_bytes(m.dtype, p.row, m.cols));
   });
 }
 

@@ -45,8 +45,8 @@ class SlabMaker {
   ThreadPool& pool_;
   std::vector<ExpertLayout> high_layouts_, low_layouts_;
   std::vector<Piece> pieces_;
-  // Of each piece: one row of f32, and its rows in the low type. Threads may not allocate: a task of
-  // the pool must not throw.
+  // Of each piece: one row of f32, and its rows in the low type. Threads may not allocate: a task
+  // of the pool must not throw.
   std::vector<std::vector<float>> row_;
   std::vector<std::vector<std::byte>> quantised_;
 };

@@ -53,7 +53,8 @@ bool OutputFd::try_again() const {
 bool OutputFd::try_lock() const { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
 
 bool OutputFd::is_named_path() const {
-  struct stat own {}, named {};
+  struct stat own {
+  }, named{};
   return ::fstat(fd_, &own) == 0 && ::stat(path_.c_str(), &named) == 0 &&
          own.st_dev == named.st_dev && own.st_ino == named.st_ino;
 }
@@ -61,8 +62,8 @@ bool OutputFd::is_named_path() const {
 void OutputFd::write_at(uint64_t offset, std::span<const std::byte> bytes) const {
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
-                               static_cast<off_t>(offset + done));
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (n < 0 && try_again()) continue;
     if (n == 0) errno = ENOSPC;
     if (n <= 0) fail_with_errno("write");
@@ -71,8 +72,8 @@ void OutputFd::write_at(uint64_t offset, std::span<const std::byte> bytes) const
   if (!direct_) leave_cache(offset, bytes.size());
 }
 
-// Written pages count against a memory cgroup until they are on disk and dropped. Only large pieces:
-// for a few pages the wait costs more than they do.
+// Written pages count against a memory cgroup until they are on disk and dropped. Only large
+// pieces: for a few pages the wait costs more than they do.
 void OutputFd::leave_cache(uint64_t offset, size_t n_bytes) const {
   constexpr size_t kWorthIt = 256 << 10;
   if (n_bytes < kWorthIt) return;

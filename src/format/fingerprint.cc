@@ -13,7 +13,8 @@ uint64_t hash_header(const FileSource& source, uint64_t n_bytes) {
   Hash64 hash;
   std::vector<std::byte> buffer(std::min<uint64_t>(n_bytes, 1 << 20));
   for (uint64_t at = 0; at < n_bytes; at += buffer.size()) {
-    const std::span<std::byte> piece(buffer.data(), std::min<uint64_t>(buffer.size(), n_bytes - at));
+    const std::span<std::byte> piece(buffer.data(),
+                                     std::min<uint64_t>(buffer.size(), n_bytes - at));
     source.read(at, piece);
     hash.add(piece);
   }
@@ -64,10 +65,10 @@ ModelFingerprint fingerprint_of(const GgufFile& model) {
     uint64_t header_bytes = source.size();
     for (const RawTensor& t : model.tensors())
       if (t.file == static_cast<int>(i)) header_bytes = std::min(header_bytes, t.offset);
-    print.files.push_back({.n_bytes = source.size(),
-                           .header_hash = hash_header(source, header_bytes),
-                           .experts_hash =
-                               hash_expert_samples(model, static_cast<int>(i), source)});
+    print.files.push_back(
+        {.n_bytes = source.size(),
+         .header_hash = hash_header(source, header_bytes),
+         .experts_hash = hash_expert_samples(model, static_cast<int>(i), source)});
   }
   return print;
 }

@@ -17,6 +17,13 @@ constexpr uint32_t kMaxNameBytes = 4096;
 
 constexpr size_t kFileBytes = 3 * 8, kLayerBytes = 4, kSlabBytes = 3 * 8, kSectionBytes = 4 + 1 + 8;
 
+// hob's own types too, unlike find_dtype(): low copies may have them.
+const DTypeInfo* find_type(uint32_t number) {
+  for (const DTypeInfo& row : dtype_table())
+    if (static_cast<uint32_t>(row.type) == number) return &row;
+  return nullptr;
+}
+
 class Cursor {
  public:
   Cursor(std::span<const std::byte> bytes, std::string_view label) : bytes_(bytes), label_(label) {}
@@ -124,7 +131,7 @@ class IndexParser {
   uint64_t read_part(PackPart& part) {
     const auto type = in_.get<uint32_t>("element type");
     const auto rows = in_.get<uint32_t>("rows"), cols = in_.get<uint32_t>("columns");
-    const DTypeInfo* info = find_dtype(type);
+    const DTypeInfo* info = find_type(type);
     if (!info) in_.bad("{}: expected an element type that hob has, file has {}", where_, type);
     if (rows == 0 || rows > kMaxDim || cols == 0 || cols > kMaxDim)
       in_.bad("{}: expected dimensions of 1 to {}, file has [{},{}]", where_, kMaxDim, rows, cols);

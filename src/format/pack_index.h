@@ -37,7 +37,7 @@ enum PackPrecision { kPackHigh = 0, kPackLow = 1 };
 inline constexpr std::array<PackPrecision, 2> kPackPrecisions = {kPackHigh, kPackLow};
 
 struct PackLayer {
-  int n_experts = 0;                // 0: a layer without experts
+  int n_experts = 0;               // 0: a layer without experts
   std::array<PackCopy, 2> copies;  // indexed by PackPrecision
 };
 

@@ -180,10 +180,11 @@ void PackWriter::write(const PackSlabId& id, std::span<const std::byte> bytes) {
     done_bytes_ += s.n_bytes;
   } catch (const Error& e) {
     if (e.code() != Code::kResourceExhausted) throw;
-    fail(e.code(),
-         "[pack] {}: expected room on the disk: {}; make some and give the same command again to go "
-         "on, or remove {}*",
-         path_, e.what(), partial_path(path_));
+    fail(
+        e.code(),
+        "[pack] {}: expected room on the disk: {}; make some and give the same command again to go "
+        "on, or remove {}*",
+        path_, e.what(), partial_path(path_));
   }
 }
 

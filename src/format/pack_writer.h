@@ -64,7 +64,7 @@ class PackWriter {
   uint64_t plan_hash_;
   OutputFd file_, journal_;
   mutable std::mutex mutex_;  // guards what follows
-  std::vector<bool> done_;  // by place in order_
+  std::vector<bool> done_;    // by place in order_
   uint64_t done_bytes_ = 0;
   uint64_t journal_end_ = 0;
 };

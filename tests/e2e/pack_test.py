@@ -74,6 +74,22 @@ class Making(Packs):
         self.assertNotEqual(self.pack.read_bytes(), before)
         self.refused(2, "another file than the model", "pack", self.model, "-o", self.model, "--force")
 
+    def test_calibration(self):
+        text = self.tmp / "text"
+        text.write_text("t1 t2 t3 hello world t9 t8 t7 " * 20)
+        names = ["plain", "a", "b", "other"]
+        for name, flags in zip(names, [[], ["--calibration", text], ["--calibration", text, "--threads", 1],
+                                       ["--calibration", "-"]]):
+            memory = ["--memory", "1G"] if flags else []
+            args = ["pack", self.model, "-o", self.tmp / name, "--bits", 2, *flags, *memory]
+            self.ok(*args, stdin=b"another text")
+            self.ok("pack", self.model, "--verify", self.tmp / name)
+        plain, a, b, _ = [(self.tmp / name).read_bytes() for name in names]
+        self.assertEqual(a, b)
+        self.assertGreater(sum(x != y for x, y in zip(plain, a)), 1000)
+        self.refused(2, "--calibration", "pack", self.model, "--no-low", "--calibration", text)
+        self.refused(1, "some text", "pack", self.model, "-o", self.tmp / "x", "--calibration", "/dev/null")
+
     def test_show(self):
         made = self.packed()
         shown = self.json_lines("show", self.pack)[0]

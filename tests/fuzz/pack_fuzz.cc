@@ -23,7 +23,8 @@ void check(const hob::PackIndex& index, uint64_t slabs_end) {
     require(slab.n_bytes > 0 && slab.n_bytes <= slabs_end - slab.offset);
     require(slab.offset % hob::kPackAlign == 0 && slab.n_bytes % hob::kPackAlign == 0);
     uint64_t stock = 0;
-    for (const hob::PackPart& p : index.layers[static_cast<size_t>(id.layer)].copies[id.precision].parts)
+    for (const hob::PackPart& p :
+         index.layers[static_cast<size_t>(id.layer)].copies[id.precision].parts)
       stock += hob::row_bytes(p.dtype, p.cols) * static_cast<uint64_t>(p.rows);
     require(stock <= slab.n_bytes);
   }
@@ -41,7 +42,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       check(index, kSlabsEnd);
       // What was accepted is written the same way.
       const std::string back = serialise_pack_index(index);
-      require(back.size() == bytes.size() && std::memcmp(back.data(), bytes.data(), back.size()) == 0);
+      require(back.size() == bytes.size() &&
+              std::memcmp(back.data(), bytes.data(), back.size()) == 0);
     } else {
       check(hob::parse_pack(hob::MemorySource(bytes), "fuzz"), bytes.size());
     }

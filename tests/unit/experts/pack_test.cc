@@ -26,7 +26,8 @@ struct Shapes {
   int n_experts, d_ff, d_model;
 };
 
-// Weights as a trained matrix has them where hob can quantise, else any bytes: those are only moved.
+// Weights as a trained matrix has them where hob can quantise, else any bytes: those are only
+// moved.
 std::vector<std::byte> make_tensor(DType dtype, int64_t n, std::mt19937& random) {
   std::vector<std::byte> bytes(row_bytes(dtype, n));
   if (!can_quantise(dtype)) {
@@ -43,7 +44,8 @@ std::vector<std::byte> make_tensor(DType dtype, int64_t n, std::mt19937& random)
 // A GGUF file with the experts of two layers and nothing else, and its geometry.
 class Model {
  public:
-  explicit Model(DType dtype, Shapes s = {2, 96, 64}, unsigned seed = 1) : Model(dtype, dtype, s, seed) {}
+  explicit Model(DType dtype, Shapes s = {2, 96, 64}, unsigned seed = 1)
+      : Model(dtype, dtype, s, seed) {}
   Model(DType dtype, DType down, Shapes s, unsigned seed) {
     std::string name = testing::TempDir() + "/hob_pack_XXXXXX";
     HOB_CHECK(mkdtemp(name.data()));
@@ -88,12 +90,13 @@ class Model {
       ExpertLayer& layer = geometry.layers[1 + i / 3];
       layer.n_experts = static_cast<int>(t.shape[0]);
       const auto rows = static_cast<int>(t.shape[1]), cols = static_cast<int>(t.shape[2]);
-      layer.parts[i % 3] = {.dtype = t.dtype,
-                            .rows = rows,
-                            .cols = cols,
-                            .file = t.file,
-                            .offset = t.offset,
-                            .bytes_per_expert = row_bytes(t.dtype, cols) * static_cast<uint64_t>(rows)};
+      layer.parts[i % 3] = {
+          .dtype = t.dtype,
+          .rows = rows,
+          .cols = cols,
+          .file = t.file,
+          .offset = t.offset,
+          .bytes_per_expert = row_bytes(t.dtype, cols) * static_cast<uint64_t>(rows)};
     }
   }
 
@@ -139,7 +142,8 @@ class Packing {
  private:
   const Model& model_;
   PackChoice choice_;
-  std::unique_ptr<Backend> backend_ = make_cpu_backend({.n_threads = 1, .pin = false, .force_isa = {}});
+  std::unique_ptr<Backend> backend_ =
+      make_cpu_backend({.n_threads = 1, .pin = false, .force_isa = {}});
   ThreadPool pool_;
   ExpertGeometry low_;
 };
@@ -202,7 +206,8 @@ void check_low(const Model& model, Packing& packing, const PackFile& pack) {
 
 std::vector<DType> all_types() {
   std::vector<DType> types;
-  for (const DTypeInfo& info : dtype_table()) types.push_back(info.type);
+  for (const DTypeInfo& info : dtype_table())
+    if (!is_internal(info.type)) types.push_back(info.type);
   return types;
 }
 
@@ -272,16 +277,19 @@ TEST(Pack, ImportanceReachesTheQuantiser) {
   const Model model(DType::kF16, {2, 96, 64});
   std::vector<float> wide(64, 1e-3f), narrow(96, 1e-3f);
   wide[5] = narrow[70] = 1e3f;
-  Packing plain(model, {.high = false, .low_bits = 2}), weighted(model, {.high = false, .low_bits = 2});
+  Packing plain(model, {.high = false, .low_bits = 2}),
+      weighted(model, {.high = false, .low_bits = 2});
   weighted.importance = [&](ExpertKey) -> ExpertImportance { return {wide, wide, narrow}; };
   const PackFile pack = weighted.make(model.path("b.hobpack"));
   check_low(model, weighted, pack);
   check_low(model, plain, plain.make(model.path("a.hobpack")));
+  EXPECT_NE(read_file(model.path("a.hobpack")), read_file(model.path("b.hobpack")));
 }
 
 TEST(Pack, ThreadsDoNotChangeTheBytes) {
   const Model model(DType::kF16, {4, 160, 96});
-  Packing one(model, {.high = true, .low_bits = 4}, 1), four(model, {.high = true, .low_bits = 4}, 4);
+  Packing one(model, {.high = true, .low_bits = 4}, 1),
+      four(model, {.high = true, .low_bits = 4}, 4);
   one.make(model.path("a"));
   four.make(model.path("b"));
   EXPECT_EQ(read_file(model.path("a")), read_file(model.path("b")));
@@ -295,7 +303,7 @@ TEST(Pack, ResumedGivesTheSameBytes) {
   for (int stop = 0; stop < 9; stop++) {
     EXPECT_THROW(packing.make(model.path("x"), stop), Error) << stop;
     EXPECT_FALSE(fs::exists(model.path("x")));
-    if (stop % 2) {  // interrupted again
+    if (stop % 2 && stop < 6) {  // interrupted again
       EXPECT_THROW(packing.make(model.path("x"), 0), Error);
     }
     packing.make(model.path("x"));
@@ -373,9 +381,8 @@ TEST(Pack, ShapesAndSizesAreCheckedBeforeAnythingIsRead) {
   };
   refused("slabs of", [](PackIndex& i) { i.layers[1].copies[kPackHigh].slabs[1].n_bytes += 4096; });
   refused("slabs of", [](PackIndex& i) { i.layers[2].copies[kPackLow].slabs[0].n_bytes += 4096; });
-  refused("Q8_0 [96,64], the pack has Q4_0", [](PackIndex& i) {
-    i.layers[1].copies[kPackHigh].parts[0].dtype = DType::kQ4_0;
-  });
+  refused("Q8_0 [96,64], the pack has Q4_0",
+          [](PackIndex& i) { i.layers[1].copies[kPackHigh].parts[0].dtype = DType::kQ4_0; });
   refused("the pack has Q4_0 [64,64]", [](PackIndex& i) {
     i.layers[1].copies[kPackLow].parts[0] = {DType::kQ4_0, 64, 64};
   });

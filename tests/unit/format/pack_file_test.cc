@@ -98,7 +98,8 @@ TEST(PackFile, SlabsFollowOneAnotherOnPages) {
 TEST(PackFile, TruncatedAnywhereIsRefused) {
   const std::string bytes = pack_bytes(small_index());
   const uint64_t index_at = bytes.size() - serialise_pack_index(small_index()).size();
-  std::vector<size_t> cuts = {0, 1, 8, 12, 63, 64, 4095, 4096, index_at - 1, index_at, index_at + 1};
+  std::vector<size_t> cuts = {0,        1,           8, 12, 63, 64, 4095, 4096, index_at - 1,
+                              index_at, index_at + 1};
   for (const PackSlabId& id : slab_order(small_index()))
     cuts.push_back(slab_of(small_index(), id).offset);
   for (size_t n = index_at; n < bytes.size(); n++) cuts.push_back(n);
@@ -109,7 +110,8 @@ TEST(PackFile, TruncatedAnywhereIsRefused) {
 TEST(PackFile, IndexCutAtEveryByteIsRefused) {
   const std::string body = serialise_pack_index(small_index());
   for (size_t n = 0; n < body.size(); n++)
-    EXPECT_THROW(parse_pack_index(std::as_bytes(std::span(body)).first(n), 1 << 20, "x"), Error) << n;
+    EXPECT_THROW(parse_pack_index(std::as_bytes(std::span(body)).first(n), 1 << 20, "x"), Error)
+        << n;
   const std::string longer = body + '\0';
   EXPECT_THROW(parse_pack_index(std::as_bytes(std::span(longer)), 1 << 20, "x"), Error);
 }
@@ -128,7 +130,8 @@ TEST(PackFile, EveryFlippedBitOfPrologueAndIndexIsFound) {
 TEST(PackFile, FaultsByName) {
   expect_refused(std::string(8192, 'x'), "starts with \"xxxxxxxx\"");
   expect_refused(std::string(8192, '\0'), "interrupted");
-  expect_refused(with_prologue([](auto& p) { p.version = 2; }), "a newer hob", Code::kUnimplemented);
+  expect_refused(with_prologue([](auto& p) { p.version = 2; }), "a newer hob",
+                 Code::kUnimplemented);
   expect_refused(with_prologue([](auto& p) { p.version = 2; }, false), "file has 2",
                  Code::kUnimplemented);
   expect_refused(with_prologue([](auto& p) { p.version = 0; }), "file has 0", Code::kUnimplemented);
@@ -176,7 +179,8 @@ TEST(PackFile, SectionsAreReplacedInPlace) {
   const std::string path = folder.write("x.hobpack", pack_bytes(small_index()));
   for (int i = 0; i < 3; i++) {
     std::vector<PackSection> sections = PackFile::open(path).index().sections;
-    sections.push_back({fmt::format("table {}", i), std::string(10000, static_cast<char>('a' + i))});
+    sections.push_back(
+        {fmt::format("table {}", i), std::string(10000, static_cast<char>('a' + i))});
     replace_pack_sections(path, sections);
   }
   const PackFile pack = PackFile::open(path);
@@ -205,7 +209,8 @@ std::vector<std::pair<std::string, std::string>> seeds() {
           {"index_empty", "\x01"},
           {"empty", std::string(1, '\0')},
           {"unfinished", std::string(4097, '\0')},
-          {"newer", std::string(1, '\0') + with_prologue([](auto& p) { p.version = 9; }).substr(0, 4096)},
+          {"newer",
+           std::string(1, '\0') + with_prologue([](auto& p) { p.version = 9; }).substr(0, 4096)},
           {"index_absent", std::string(1, '\0') + pack_bytes(tiny).substr(0, 4096)}};
 }
 
