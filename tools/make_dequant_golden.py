@@ -15,6 +15,8 @@ import numpy as np
 
 TYPES = ("F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4").split()
 
+OWN = (("Q2_1", 12), ("Q3_0", 14))
+
 QUANTISED = "F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1".split()
 
 
@@ -29,6 +31,18 @@ def quantise_inputs():
     normal = rng.standard_normal((32, 32)) * np.exp2(rng.integers(-20, 8, (32, 1)))
     ties = rng.integers(-16, 17, (15, 32)) / 2.0
     return np.concatenate([normal, ties, np.zeros((1, 32))]).astype(np.float32)
+
+
+def dequantise_own(name, raw):
+    """hob's own Q2_1 and Q3_0 (src/tensor/blocks.h), which the package does not know: written from the layout."""
+    halves = raw[:, :4].copy().view("<f2").astype(np.float32)
+    element = np.arange(32)
+    qs = raw[:, 4:12] if name == "Q2_1" else raw[:, 2:10]
+    low = (qs[:, element % 8] >> (element // 8 * 2)) & 3
+    if name == "Q2_1":
+        return low.astype(np.float32) * halves[:, :1] + halves[:, 1:2]
+    third = (raw[:, 10:14][:, element % 4] >> (element // 4)) & 1
+    return ((low + 4 * third).astype(np.float32) - 4) * halves[:, :1]
 
 
 def main():
@@ -46,6 +60,10 @@ def main():
             values = gguf.quants.dequantize(raw, qtype).astype(np.float32)
         assert values.size == n_blocks * block
         write(out / f"dequant_{name}.bin", raw, values)
+    for index, (name, block_bytes) in enumerate(OWN):
+        raw = np.random.default_rng(3000 + index).integers(0, 256, (n_blocks, block_bytes), dtype=np.uint8)
+        with np.errstate(all="ignore"):
+            write(out / f"dequant_{name}.bin", raw, dequantise_own(name, raw))
     inputs = quantise_inputs()
     for name in QUANTISED:
         raw = np.asarray(gguf.quants.quantize(inputs, gguf.GGMLQuantizationType[name]))

@@ -34,6 +34,7 @@ Runner setup_tokenize(CLI::App& app);
 Runner setup_perplexity(CLI::App& app);
 Runner setup_bench(CLI::App& app);
 Runner setup_plan(CLI::App& app);
+Runner setup_pack(CLI::App& app);
 Runner setup_show(CLI::App& app);
 
 }  // namespace hob::app

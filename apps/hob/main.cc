@@ -22,13 +22,15 @@ constexpr Command kCommands[] = {
     {"perplexity", "how well a model predicts a text; KL against saved logits", setup_perplexity},
     {"bench", "speed of prefill and decode", setup_bench},
     {"plan", "what goes where and how fast it will be, before loading", setup_plan},
+    {"pack", "write a model's experts so that one read fetches one, with a low-precision copy",
+     setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
 };
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"convert", "pack", "quantize",    "trace", "serve",
-                                  "ps",      "stop", "spec-server", "edge"};
+constexpr const char* kLater[] = {"convert", "quantize", "trace",       "serve",
+                                  "ps",      "stop",     "spec-server", "edge"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 

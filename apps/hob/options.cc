@@ -39,7 +39,6 @@ void check_policy(const std::string& name) {
 
 void check_supported(const CommonOptions& o) {
   if (!o.max_kl.empty()) refuse_unsupported("--max-kl");
-  if (!o.pack.empty()) refuse_unsupported("--pack");
 }
 
 // "A/B" within [0, most], A <= B.
@@ -122,7 +121,8 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_option("--thresholds", o.thresholds, "mixed: T1/T2 themselves instead of --quantiles");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
   app.add_option("--policy", o.policy, "expert cache policy: ewma-layer, ewma or lru");
-  app.add_option("--pack", o.pack, "(not yet)");
+  app.add_option("--pack", o.pack,
+                 "experts from this pack ('hob pack'), or none; default: MODEL.hobpack if it is there");
   app.add_option("--prefetch", o.prefetch,
                  "reading experts ahead: auto (while it pays), off, or always N layers (1-4)");
   app.add_option("--predictor", o.predictor,
@@ -142,6 +142,7 @@ SessionOptions session_options(const CommonOptions& o) {
   s.pin = o.pin;
   s.kv = kv_option(o.kv);
   s.policy = o.policy;
+  s.pack = o.pack;
   s.precision = precision_options(o);
   set_prefetch(o, s);
   return s;

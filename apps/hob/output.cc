@@ -69,23 +69,43 @@ ProgressBar::ProgressBar(bool quiet)
       start_(std::chrono::steady_clock::now()),
       last_(start_) {}
 
-void ProgressBar::update(std::string_view what, uint64_t done, uint64_t total) {
+bool ProgressBar::due(uint64_t total) const {
   const auto now = std::chrono::steady_clock::now();
   using std::chrono::milliseconds;
-  if (!enabled_ || total == 0 || now - start_ < milliseconds(300) || now - last_ < milliseconds(50))
-    return;
-  last_ = now;
+  return enabled_ && total > 0 && now - start_ >= milliseconds(300) &&
+         now - last_ >= milliseconds(50);
+}
+
+void ProgressBar::draw(std::string_view what, double share, std::string_view rest) {
+  last_ = std::chrono::steady_clock::now();
   constexpr size_t kWidth = 30;
-  const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
-  const auto full = static_cast<size_t>(share * kWidth);
-  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f} %", what, std::string(full, '#'),
-             std::string(kWidth - full, ' '), share * 100);
+  const auto full = static_cast<size_t>(std::min(1.0, share) * kWidth);
+  fmt::print(stderr, "\r{:<8} [{}{}] {:3.0f} %{}", what, std::string(full, '#'),
+             std::string(kWidth - full, ' '), std::min(1.0, share) * 100, rest);
   std::fflush(stderr);
   drawn_ = true;
 }
 
+void ProgressBar::update(std::string_view what, uint64_t done, uint64_t total) {
+  if (due(total)) draw(what, static_cast<double>(done) / static_cast<double>(total), "");
+}
+
+void ProgressBar::update_bytes(std::string_view what, uint64_t done, uint64_t total,
+                               uint64_t before) {
+  if (!due(total)) return;
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start_;
+  const double per_s = static_cast<double>(done - std::min(before, done)) / spent.count();
+  std::string rest = fmt::format(" {:5.0f} MB/s", per_s / 1e6);
+  if (per_s > 0) {
+    const auto left_s =
+        static_cast<uint64_t>(static_cast<double>(total - std::min(done, total)) / per_s);
+    rest += fmt::format(", {}:{:02} left ", left_s / 60, left_s % 60);
+  }
+  draw(what, static_cast<double>(done) / static_cast<double>(total), rest);
+}
+
 void ProgressBar::clear() {
-  if (drawn_) fmt::print(stderr, "\r{:60}\r", "");
+  if (drawn_) fmt::print(stderr, "\r{:78}\r", "");
   std::fflush(stderr);
   drawn_ = false;
 }

@@ -29,9 +29,14 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   void update(std::string_view what, uint64_t done, uint64_t total);
+  // The same for bytes of which `before` were there at the start: with MB/s and the time left.
+  void update_bytes(std::string_view what, uint64_t done, uint64_t total, uint64_t before = 0);
   void clear();
 
  private:
+  void draw(std::string_view what, double share, std::string_view rest);
+  bool due(uint64_t total) const;
+
   bool enabled_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point start_, last_;

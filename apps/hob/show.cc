@@ -1,5 +1,5 @@
-// hob show MODEL [--tensors]: metadata, expert geometry, tensors. Works on every readable GGUF,
-// runnable or not.
+// hob show FILE [--tensors]: metadata, expert geometry, tensors. Works on every readable GGUF,
+// runnable or not, and on packs.
 #include <fmt/format.h>
 
 #include <memory>
@@ -8,8 +8,10 @@
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "command.h"
+#include "format/pack_file.h"
 #include "options.h"
 #include "output.h"
+#include "pack_facts.h"
 
 namespace hob::app {
 namespace {
@@ -142,6 +144,7 @@ void print_text(const Options& o, const GgufFile& file, const Binding& binding) 
 }
 
 void run(const Options& o) {
+  if (looks_like_pack(o.common.model)) return show_pack(o.common.model, o.common.json);
   const GgufFile file = GgufFile::open(o.common.model);
   const Binding binding = try_bind(file);
   o.common.json ? print_json(o, file, binding) : print_text(o, file, binding);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "experts/pack_plan.h"
 
 namespace hob {
 namespace {
@@ -144,6 +145,22 @@ void check_kv(const KvGeometry& kv) {
   }
 }
 
+// Reads experts from the pack that the user names, or from the one that stands beside the model.
+void use_pack(ModelPlan& m) {
+  if (m.options.pack == "none") return;
+  const bool named = !m.options.pack.empty();
+  if (!m.layout.spec.is_moe()) {
+    if (named)
+      fail(Code::kInvalidArgument, "[pack] {}: expected a model with experts, {} has none",
+           m.options.pack, m.layout.spec.name);
+    return;
+  }
+  const std::string path = named ? m.options.pack : default_pack_path(m.file);
+  if (!named && !looks_like_pack(path)) return;
+  apply_pack(PackFile::open(path), m.file, *m.backend, m.layout.experts);
+  m.pack_path = path;
+}
+
 }  // namespace
 
 ModelPlan plan_model(const SessionOptions& options) {
@@ -153,10 +170,12 @@ ModelPlan plan_model(const SessionOptions& options) {
               .layout = {},
               .options = options,
               .cache = {},
+              .pack_path = {},
               .memory = read_memory_info(),
               .plan = {}};
   m.layout = bind_layout(m.file, *m.backend);
   check_kv(m.layout.kv(options.kv));
+  use_pack(m);
   m.options.n_ctx = context_length(options, m.layout.spec);
   check_precision(m);
   m.cache.policy = options.policy;

@@ -28,6 +28,7 @@ struct SessionOptions {
   KvType kv = KvType::kF16;
   std::string policy = "ewma-layer";
   PrecisionOptions precision;
+  std::string pack;  // of the model: a path; empty = the one beside the model, if any; "none"
   PrefetchMode prefetch_mode = PrefetchMode::kAuto;
   PrefetchOptions prefetch;
   int chunk = 0;           // rows per step; 0 = the planner chooses
@@ -42,6 +43,7 @@ struct ModelPlan {
   ModelLayout layout;
   SessionOptions options;  // with n_ctx filled in
   ExpertCacheOptions cache;
+  std::string pack_path;  // of the pack in use; empty = none
   MemoryInfo memory;
   Plan plan;
 };

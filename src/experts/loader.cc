@@ -2,11 +2,11 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <xxhash.h>
 
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/hash.h"
 
 namespace hob {
 namespace {
@@ -372,7 +372,7 @@ void Loader::finish_transfer(int index) {
 bool Loader::check_slab(int index) {
   Transfer& transfer = transfers_[static_cast<size_t>(index)];
   Active& active = *transfer.active;
-  if (XXH3_64bits(transfer.data, transfer.n_total) == active.job.slab.hash) return true;
+  if (hash64({transfer.data, transfer.n_total}) == active.job.slab.hash) return true;
   if (!active.reread) {
     active.reread = true;
     transfer.n_issued = 0;

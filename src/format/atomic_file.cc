@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "format/file_io.h"
 
 namespace hob {
 
@@ -41,14 +42,7 @@ void AtomicFile::commit() {
   if (::fsync(fd_) != 0) fail_with_errno("sync");
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno("rename");
   ::close(std::exchange(fd_, -1));
-  // The name itself is durable only when its folder is synced. Some file systems refuse that; the
-  // data is safe then too.
-  const size_t slash = path_.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
-  const int folder_fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder_fd < 0) return;
-  static_cast<void>(::fsync(folder_fd));
-  ::close(folder_fd);
+  sync_folder_of(path_);
 }
 
 }  // namespace hob

@@ -137,6 +137,10 @@ void GgufWriter::set_all(const Metadata& metadata) {
 
 void GgufWriter::add(std::string_view name, DType dtype, const Shape& shape) {
   const DTypeInfo& info = dtype_info(dtype);
+  if (is_internal(dtype)) {
+    fail(Code::kInvalidArgument, "[gguf] {}: {} is hob's own type, GGUF has no number for it", name,
+         info.name);
+  }
   const auto same = [&](const Tensor& tensor) { return tensor.name == name; };
   if (name.empty() || name.size() > kMaxTensorNameBytes) {
     fail(Code::kInvalidArgument, "[gguf] {}: expected a tensor name of 1 to {} bytes, it has {}",

@@ -78,6 +78,8 @@ constexpr BlockFields kFields[] = {
     simple(DType::kIQ4_NL, {{0, 2, 2}, {2, 16, 4}}),
     simple(DType::kIQ4_XS, {{0, 4, 2}, {4, 4, 1}, {8, 128, 4}}),
     simple(DType::kMXFP4, {{0, 1, 1}, {1, 16, 4}}),
+    simple(DType::kQ2_1, {{0, 4, 2}, {4, 8, 4}}),
+    simple(DType::kQ3_0, {{0, 2, 2}, {2, 8, 4}, {10, 4, 4}}),
 };
 
 const BlockFields& fields_of(DType type) {

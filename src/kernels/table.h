@@ -67,10 +67,10 @@ struct KernelTable {
   void (*quantise_row)(const float* x, int n, MutableActRow out);
 
   // y[t * y_stride + r] = row r of W times activation t, for the 16 * n_panels rows of consecutive
-  // prepared panels. Indexed by DType (its GGUF number); null for float types.
+  // prepared panels. Indexed by DType (its number); null for float types and for unused numbers.
   using MulPanels = void (*)(const std::byte* panels, int d_in, int n_panels, const ActRow* acts,
                              int n_acts, float* y, size_t y_stride);
-  static constexpr int kMaxType = 40;
+  static constexpr int kMaxType = static_cast<int>(DType::kQ3_0) + 1;
   MulPanels mul_panels[kMaxType];
 
   // The same for float weights in stock row order: rows [0, n_rows) at `w`, x [n_x] rows by

@@ -11,6 +11,7 @@
 #include "format/gguf.h"
 #include "kv/kv_store.h"
 #include "model/batch.h"
+#include "model/expert_observer.h"
 #include "model/moe_options.h"
 #include "model/prefetch_governor.h"
 #include "model/spec.h"
@@ -53,6 +54,7 @@ class Decoder {
   // Default: exact, no prefetch. Also resets what the thresholds and predictions have learned.
   void set_precision(const PrecisionOptions& options);
   void set_prefetch(PrefetchMode mode, const PrefetchOptions& options);
+  void set_expert_observer(ExpertObserver* observer);  // null = none
 
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be

@@ -7,7 +7,7 @@
 
 namespace hob {
 
-constexpr int kBlock32 = 32;    // elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4
+constexpr int kBlock32 = 32;    // elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4, Q2_1, Q3_0
 constexpr int kBlock256 = 256;  // elements per block of the K types and IQ4_XS
 
 #pragma pack(push, 1)
@@ -79,6 +79,19 @@ struct BlockMXFP4 {
   uint8_t qs[16];  // indices into kMXFP4Values, nibbles in Q4_0 order
 };
 
+// hob's own (kFirstInternalType). Codes lie so that a 4-byte unit of a prepared panel gives its
+// lines by shifts alone: element j's low two bits are bits 2*(j/8) of byte j%8, its third bit is
+// bit j/4 of byte j%4.
+struct BlockQ2_1 {
+  uint16_t d, m;  // f16 scale, f16 offset: d * q + m, q in 0..3
+  uint8_t qs[8];
+};
+struct BlockQ3_0 {
+  uint16_t d;     // f16 scale: d * (q - 4), q in 0..7
+  uint8_t qs[8];  // low two bits
+  uint8_t qh[4];  // third bits
+};
+
 #pragma pack(pop)
 
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20);
@@ -86,6 +99,7 @@ static_assert(sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 && sizeof(Block
 static_assert(sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
 static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136 && sizeof(BlockMXFP4) == 17);
+static_assert(sizeof(BlockQ2_1) == 12 && sizeof(BlockQ3_0) == 14);
 
 // IQ4's non-uniform steps: denser near zero, where weights are.
 inline constexpr std::array<int8_t, 16> kIQ4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -105,6 +119,18 @@ constexpr ScaleMin scale_min_6bit(const uint8_t* s, int j) {
   if (j < 4) return {static_cast<uint8_t>(s[j] & 63), static_cast<uint8_t>(s[j + 4] & 63)};
   return {static_cast<uint8_t>((s[j + 4] & 15) | ((s[j - 4] >> 6) << 4)),
           static_cast<uint8_t>((s[j + 4] >> 4) | ((s[j] >> 6) << 4))};
+}
+
+// Writes sub-block j's 6-bit scale and minimum; the inverse of scale_min_6bit. `s` starts zeroed.
+constexpr void put_scale_min_6bit(uint8_t* s, int j, int scale, int min) {
+  if (j < 4) {
+    s[j] |= static_cast<uint8_t>(scale);
+    s[j + 4] |= static_cast<uint8_t>(min);
+  } else {
+    s[j + 4] = static_cast<uint8_t>((scale & 15) | ((min & 15) << 4));
+    s[j - 4] |= static_cast<uint8_t>((scale >> 4) << 6);
+    s[j] |= static_cast<uint8_t>((min >> 4) << 6);
+  }
 }
 
 }  // namespace hob

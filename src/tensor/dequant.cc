@@ -153,6 +153,21 @@ void dequantise(const BlockMXFP4& b, float* y) {
   }
 }
 
+void dequantise(const BlockQ2_1& b, float* y) {
+  const float d = f16_to_f32(b.d), m = f16_to_f32(b.m);
+  for (int j = 0; j < 32; j++) {
+    y[j] = static_cast<float>((b.qs[j % 8] >> (j / 8 * 2)) & 3) * d + m;
+  }
+}
+
+void dequantise(const BlockQ3_0& b, float* y) {
+  const float d = f16_to_f32(b.d);
+  for (int j = 0; j < 32; j++) {
+    const int low = (b.qs[j % 8] >> (j / 8 * 2)) & 3, high = (b.qh[j % 4] >> (j / 4)) & 1;
+    y[j] = static_cast<float>((low | (high << 2)) - 4) * d;
+  }
+}
+
 template <class Block>
 void dequantise_blocks(const std::byte* src, int64_t n_blocks, int block, float* dst) {
   Block b;
@@ -211,6 +226,10 @@ void dequantise_row(DType type, const std::byte* src, int64_t n, float* dst) {
       return dequantise_blocks<BlockIQ4_XS>(src, n_blocks, block, dst);
     case DType::kMXFP4:
       return dequantise_blocks<BlockMXFP4>(src, n_blocks, block, dst);
+    case DType::kQ2_1:
+      return dequantise_blocks<BlockQ2_1>(src, n_blocks, block, dst);
+    case DType::kQ3_0:
+      return dequantise_blocks<BlockQ3_0>(src, n_blocks, block, dst);
   }
   HOB_CHECK(false);
 }

@@ -20,6 +20,7 @@ constexpr std::array kTable = {
     DTypeInfo{DType::kQ5_K, "Q5_K", 256, 176},   DTypeInfo{DType::kQ6_K, "Q6_K", 256, 210},
     DTypeInfo{DType::kIQ4_NL, "IQ4_NL", 32, 18}, DTypeInfo{DType::kIQ4_XS, "IQ4_XS", 256, 136},
     DTypeInfo{DType::kBF16, "BF16", 1, 2},       DTypeInfo{DType::kMXFP4, "MXFP4", 32, 17},
+    DTypeInfo{DType::kQ2_1, "Q2_1", 32, 12},     DTypeInfo{DType::kQ3_0, "Q3_0", 32, 14},
 };
 
 // Names of all ids that ggml has ever used; a file with a type that hob cannot read deserves its
@@ -35,15 +36,19 @@ constexpr std::array<std::string_view, 43> kGgmlNames = {
 };
 static_assert(kGgmlNames[39] == "MXFP4" && kGgmlNames[42] == "Q2_0");
 
+const DTypeInfo* find_row(DType type) {
+  for (const DTypeInfo& row : kTable) {
+    if (row.type == type) return &row;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::span<const DTypeInfo> dtype_table() { return kTable; }
 
 const DTypeInfo* find_dtype(uint32_t gguf_id) {
-  for (const DTypeInfo& row : kTable) {
-    if (static_cast<uint32_t>(row.type) == gguf_id) return &row;
-  }
-  return nullptr;
+  return gguf_id < kFirstInternalType ? find_row(static_cast<DType>(gguf_id)) : nullptr;
 }
 
 const DTypeInfo* find_dtype(std::string_view name) {
@@ -54,7 +59,7 @@ const DTypeInfo* find_dtype(std::string_view name) {
 }
 
 const DTypeInfo& dtype_info(DType type) {
-  const DTypeInfo* row = find_dtype(static_cast<uint32_t>(type));
+  const DTypeInfo* row = find_row(type);
   HOB_CHECK(row != nullptr);
   return *row;
 }

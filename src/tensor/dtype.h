@@ -6,6 +6,10 @@
 
 namespace hob {
 
+// Numbers from here on are hob's own types: for low-precision copies in packs, never in a GGUF
+// file.
+inline constexpr uint32_t kFirstInternalType = 112;
+
 // Element types, numbered as in GGUF files (`ggml_type`). Ref: research notes, serving §3.2.
 enum class DType : uint32_t {
   kF32 = 0,
@@ -24,6 +28,9 @@ enum class DType : uint32_t {
   kIQ4_XS = 23,
   kBF16 = 30,
   kMXFP4 = 39,
+  // 2 and 3 bits for widths that are a multiple of 32 only (1408, 576, 96): GGUF has none.
+  kQ2_1 = kFirstInternalType,
+  kQ3_0,
 };
 
 struct DTypeInfo {
@@ -34,10 +41,14 @@ struct DTypeInfo {
   bool quantised() const { return block > 1; }
 };
 
+constexpr bool is_internal(DType type) { return static_cast<uint32_t>(type) >= kFirstInternalType; }
+
 // Every supported type, one row each.
 std::span<const DTypeInfo> dtype_table();
-// nullptr when hob does not support `gguf_id`.
+// nullptr when hob does not support `gguf_id`; an internal type is not for GGUF files, so its
+// number gives nullptr too.
 const DTypeInfo* find_dtype(uint32_t gguf_id);
+// By name every type is found, internal ones too.
 const DTypeInfo* find_dtype(std::string_view name);
 const DTypeInfo& dtype_info(DType type);
 // Name of any ggml type id, supported or not ("IQ2_XXS"), for error messages; "type 77" when

@@ -115,18 +115,6 @@ void quantise(const float* x, BlockQ5_1& b) {
   pack_fifth_bits(x, scale, b.qh);
 }
 
-// Writes sub-block j's 6-bit scale and minimum; the inverse of scale_min_6bit. `s` starts zeroed.
-void put_scale_min_6bit(uint8_t* s, int j, int scale, int min) {
-  if (j < 4) {
-    s[j] |= static_cast<uint8_t>(scale);
-    s[j + 4] |= static_cast<uint8_t>(min);
-  } else {
-    s[j + 4] = static_cast<uint8_t>((scale & 15) | ((min & 15) << 4));
-    s[j - 4] |= static_cast<uint8_t>((scale >> 4) << 6);
-    s[j] |= static_cast<uint8_t>((min >> 4) << 6);
-  }
-}
-
 void quantise(const float* x, BlockQ4_K& b) {
   float scales[8], mins[8];  // wanted: element = scale * q - min, min >= 0
   for (int sub = 0; sub < 8; sub++) {

@@ -13,10 +13,11 @@ if(NOT HOB_AARCH64_CXX OR NOT HOB_QEMU_AARCH64 OR NOT HOB_GTEST_SOURCE OR NOT HO
   return()
 endif()
 
-# fmt alone: the host's other headers do not belong in the include path of a cross compiler.
+# fmt and xxhash alone: the host's other headers do not belong in the include path of a cross compiler.
 set(cross_dir ${CMAKE_BINARY_DIR}/cross/aarch64)
 file(MAKE_DIRECTORY ${cross_dir}/include)
 file(CREATE_LINK ${HOB_FMT_HEADERS}/fmt ${cross_dir}/include/fmt SYMBOLIC)
+file(CREATE_LINK ${HOB_XXHASH_INCLUDE}/xxhash.h ${cross_dir}/include/xxhash.h SYMBOLIC)
 
 include(ExternalProject)
 ExternalProject_Add(cross_aarch64

@@ -7,6 +7,7 @@
 #include "model/batch.h"
 #include "model/decoder.h"
 #include "model/dense_weights.h"
+#include "model/expert_observer.h"
 #include "model/layers/expert_grouping.h"
 #include "model/layers/layer_context.h"
 #include "model/layers/precision_rule.h"
@@ -32,6 +33,7 @@ class MoeBlock {
   const PrecisionRule& rule() const { return rule_; }
   PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
+  void set_observer(ExpertObserver* observer) { observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -57,6 +59,7 @@ class MoeBlock {
   std::vector<ExpertGroup> groups_;
   std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;
+  ExpertObserver* observer_ = nullptr;
 };
 
 }  // namespace hob

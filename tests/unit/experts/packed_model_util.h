@@ -1,12 +1,11 @@
 #pragma once
 // A model whose experts stand in a pack file too: high slabs (the slot images of the stock bytes)
 // and low copies with bytes of their own.
-#include <xxhash.h>
-
 #include <fstream>
 #include <set>
 
 #include "base/aligned_buffer.h"
+#include "base/hash.h"
 #include "experts/expert_layout.h"
 #include "experts_test_util.h"
 
@@ -89,14 +88,14 @@ class PackedModel : public TestModel {
       std::memcpy(image_.data() + slab.offset + layout.offset[part], prepared.data(),
                   backend.prepared_bytes(m.dtype, m.rows, m.cols));
     }
-    slab.hash = XXH3_64bits(image_.data() + slab.offset, slab.n_bytes);
+    slab.hash = hash64({image_.data() + slab.offset, slab.n_bytes});
     return slab;
   }
   ExpertSlab append_low(const ExpertLayout& layout) {
     ExpertSlab slab = append(layout.n_bytes);
     for (uint64_t i = 0; i < slab.n_bytes; i++)
       image_[slab.offset + i] = file_byte(slab.offset * 3 + i);
-    slab.hash = XXH3_64bits(image_.data() + slab.offset, slab.n_bytes);
+    slab.hash = hash64({image_.data() + slab.offset, slab.n_bytes});
     return slab;
   }
   void write_pack() {

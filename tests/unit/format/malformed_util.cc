@@ -166,6 +166,8 @@ std::vector<MalformedCase> tensor_cases() {
       refused("type_integer", one({4}, 26), "file has I32 (id 26)"),
       refused("type_removed", one({32}, 4), "file has Q4_2 (id 4)"),
       refused("type_unknown", one({32}, 77), "file has type 77 (id 77)"),
+      refused("type_internal_2_bits", one({32}, 112), "file has type 112 (id 112)"),
+      refused("type_internal_3_bits", one({32}, 113), "file has type 113 (id 113)"),
       refused("type_max", one({32}, UINT32_MAX), "(id 4294967295)"),
       lost("tensor_twice",
            GgufBytes(2, 0).tensor("t", {8}, kF32, 0).tensor("t", {8}, kF32, 32).pad().data(64),

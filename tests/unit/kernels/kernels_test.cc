@@ -37,6 +37,7 @@ std::vector<int> half_offsets(DType type) {
     case DType::kQ5_1:
     case DType::kQ4_K:
     case DType::kQ5_K:
+    case DType::kQ2_1:
       return {0, 2};
     case DType::kQ2_K:
       return {80, 82};
@@ -161,7 +162,7 @@ INSTANTIATE_TEST_SUITE_P(Kernels, QuantTypes,
                          testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                          DType::kQ8_0, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K,
                                          DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
-                                         DType::kMXFP4),
+                                         DType::kMXFP4, DType::kQ2_1, DType::kQ3_0),
                          [](const auto& p) { return std::string(dtype_info(p.param).name); });
 
 TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {

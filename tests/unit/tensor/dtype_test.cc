@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <string>
 
 #include "tensor/shape.h"
 
@@ -12,14 +13,17 @@ namespace {
 TEST(DTypeTable, EveryRowIsFoundByIdAndName) {
   std::set<std::string_view> names;
   for (const DTypeInfo& row : dtype_table()) {
-    EXPECT_EQ(find_dtype(static_cast<uint32_t>(row.type)), &row);
+    const auto id = static_cast<uint32_t>(row.type);
     EXPECT_EQ(find_dtype(row.name), &row);
     EXPECT_EQ(&dtype_info(row.type), &row);
-    EXPECT_EQ(gguf_type_name(static_cast<uint32_t>(row.type)), row.name);
+    if (!is_internal(row.type)) {
+      EXPECT_EQ(find_dtype(id), &row);
+      EXPECT_EQ(gguf_type_name(id), row.name);
+    }
     EXPECT_EQ(row.quantised(), row.block > 1);
     names.insert(row.name);
   }
-  EXPECT_EQ(names.size(), 16u);
+  EXPECT_EQ(names.size(), 18u);
 }
 
 TEST(DTypeTable, UnsupportedTypesHaveNamesButNoRow) {
@@ -36,6 +40,18 @@ TEST(DTypeTable, UnsupportedTypesHaveNamesButNoRow) {
   EXPECT_EQ(find_dtype(77), nullptr);
   EXPECT_EQ(gguf_type_name(77), "type 77");
   EXPECT_EQ(gguf_type_name(0xFFFFFFFFu), "type 4294967295");
+}
+
+TEST(DTypeTable, InternalTypesAreNotForFiles) {
+  for (const DType type : {DType::kQ2_1, DType::kQ3_0}) {
+    const auto id = static_cast<uint32_t>(type);
+    EXPECT_TRUE(is_internal(type));
+    EXPECT_EQ(find_dtype(id), nullptr);
+    EXPECT_EQ(gguf_type_name(id), "type " + std::to_string(id));
+  }
+  EXPECT_FALSE(is_internal(DType::kMXFP4));
+  EXPECT_EQ(row_bytes(DType::kQ2_1, 1408), 44u * 12);
+  EXPECT_EQ(row_bytes(DType::kQ3_0, 96), 3u * 14);
 }
 
 TEST(DTypeTable, RowBytes) {

@@ -300,3 +300,50 @@ struct BlockMXFP4 {
     d[0] = vload(f);
   }
 };
+
+// hob's own 2 and 3 bits (tensor/blocks.h): pair s of lines is bits 2s of the two units, and line
+// g's third bits are bit g of the third unit.
+struct BlockQ2_1 {
+  static constexpr int kBlock = 32, kBytes = 12, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 3;
+  static constexpr bool kSigned = false, kHasMin = true;
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    HOB_UNROLL for (int u = 0; u < 2; u++) {
+      const B64 x = bload(b + 64 + 64 * u);
+      emit(u, bbits<0, 3>(x));
+      emit(2 + u, bbits<2, 3>(x));
+      emit(4 + u, bbits<4, 3>(x));
+      emit(6 + u, bbits<6, 3>(x));
+    }
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
+    d[0] = row_halves(b, 0);
+    m[0] = negate(row_halves(b, 32));
+  }
+};
+
+struct BlockQ3_0 {
+  static constexpr int kBlock = 32, kBytes = 14, kSub = 32, kChunk = 32, kZero = 4, kMaxCode = 7;
+  static constexpr bool kSigned = false, kHasMin = false;
+  template <int G>
+  static inline B64 line(B64 low, B64 high) {
+    return bor(bbits<G / 2 * 2, 3>(low), bbits_left<2, 1>(bbits<G, 1>(high)));
+  }
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    const B64 even = bload(b + 32), odd = bload(b + 96), h = bload(b + 160);
+    emit(0, line<0>(even, h));
+    emit(1, line<1>(odd, h));
+    emit(2, line<2>(even, h));
+    emit(3, line<3>(odd, h));
+    emit(4, line<4>(even, h));
+    emit(5, line<5>(odd, h));
+    emit(6, line<6>(even, h));
+    emit(7, line<7>(odd, h));
+  }
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
+};

@@ -2,10 +2,12 @@
 // bodies.
 #include "kernels/cpu/generic/peak.inl.h"
 
+#define HOB_NO_KERNELS_8 nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr
+
 #define HOB_KERNEL_TABLE(isa_name)                                                               \
   {                                                                                              \
     .isa = isa_name, .quantise_row = quantise_row,                                               \
-    .mul_panels = {nullptr,                                                                      \
+    .mul_panels = {/*0: F32*/ nullptr,                                                           \
                    nullptr,                                                                      \
                    mul_panels<BlockQ4_0>,                                                        \
                    mul_panels<BlockQ4_1>,                                                        \
@@ -13,7 +15,7 @@
                    nullptr,                                                                      \
                    mul_panels<BlockQ5_0>,                                                        \
                    mul_panels<BlockQ5_1>,                                                        \
-                   mul_panels<BlockQ8_0>,                                                        \
+                   /*8*/ mul_panels<BlockQ8_0>,                                                  \
                    nullptr,                                                                      \
                    mul_panels<BlockQ2_K>,                                                        \
                    mul_panels<BlockQ3_K>,                                                        \
@@ -21,7 +23,7 @@
                    mul_panels<BlockQ5_K>,                                                        \
                    mul_panels<BlockQ6_K>,                                                        \
                    nullptr,                                                                      \
-                   nullptr,                                                                      \
+                   /*16*/ nullptr,                                                               \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
@@ -29,22 +31,26 @@
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    mul_panels<BlockIQ4_XS>,                                                      \
+                   /*24*/ HOB_NO_KERNELS_8,                                                      \
+                   /*32*/ nullptr,                                                               \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
                    nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   nullptr,                                                                      \
-                   mul_panels<BlockMXFP4>},                                                      \
+                   mul_panels<BlockMXFP4>,                                                       \
+                   /*40 to 111*/ HOB_NO_KERNELS_8,                                               \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   HOB_NO_KERNELS_8,                                                             \
+                   /*112*/ mul_panels<BlockQ2_1>,                                                \
+                   mul_panels<BlockQ3_0>},                                                       \
     .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .swiglu = swiglu, .add = add_row, \
     .axpy = axpy, .softmax = softmax,                                                            \

@@ -1,0 +1,30 @@
+#pragma once
+// Quantisers for low-precision copies: a search for the scales (and minima) that minimise
+// sum w_j (x_j - x^_j)^2, group by group. Slower than quantise_row and with less error.
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+namespace hob {
+
+bool can_quantise_search(DType type);  // Q2_K Q3_K Q4_K Q4_0 Q2_1 Q3_0; Q8_0 (plain)
+
+// Writes row_bytes(type, n) bytes to `dst` (any alignment); n must be a multiple of the type's
+// block. `importance`: [n], > 0, of any scale; nullptr counts all alike: with nothing known about
+// the activations, the expected squared error of the product is proportional to the plain squared
+// error of the weights. An importance that is not a positive finite number counts as next to
+// nothing. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic:
+// the bytes do not depend on the machine. Throws Error(kUnimplemented) for other types.
+void quantise_row_search(DType type, const float* src, int64_t n, const float* importance,
+                         std::byte* dst);
+
+// The type of a low-precision copy with rows of `cols` weights; bits per weight in brackets.
+//   bits  cols % 256 == 0   cols % 32 == 0
+//   4     Q4_K  (4.5)       Q4_0 (4.5)
+//   3     Q3_K  (3.4375)    Q3_0 (3.5)
+//   2     Q2_K  (2.625)     Q2_1 (3.0)
+// Throws Error(kInvalidArgument) for other bits or widths.
+DType low_type(int bits, int cols);
+
+}  // namespace hob
