@@ -28,7 +28,7 @@ void plan_copy(const ExpertGeometry& geometry, const Backend& backend, PackPreci
 
 void refuse_useless_low(const PackIndex& index, const ExpertGeometry& geometry,
                         const Backend& backend, int bits) {
-  const uint64_t high = measure(geometry, make_layouts(geometry, backend)).total;
+  const uint64_t high = measure(geometry.layers, make_layouts(geometry, backend)).total;
   const uint64_t low = index.slab_bytes(kPackLow);
   if (low < high) return;
   fail(

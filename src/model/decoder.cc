@@ -34,7 +34,7 @@ struct Decoder::Impl {
   PrefetchGovernor governor{PrefetchMode::kOff};
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
-  ExpertObserver* observer = nullptr;
+  ExpertObserver* expert_observer = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -139,7 +139,7 @@ void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
 
 void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
   if (moe) {
-    moe->set_observer(observer);
+    moe->set_expert_observer(expert_observer);
     moe->forward(ctx, weights.layers, layer, *experts, route);
     const int k = route ? route->top_k() : spec.moe.top_k;
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
@@ -206,7 +206,7 @@ std::pair<float, float> Decoder::thresholds() const {
   return {impl_->moe->rule().t1(), impl_->moe->rule().t2()};
 }
 const PrefetchGovernor& Decoder::prefetch_governor() const { return impl_->governor; }
-void Decoder::set_expert_observer(ExpertObserver* observer) { impl_->observer = observer; }
+void Decoder::set_expert_observer(ExpertObserver* observer) { impl_->expert_observer = observer; }
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
 const StageTimes& Decoder::times() const { return impl_->times; }

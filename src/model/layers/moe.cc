@@ -137,10 +137,10 @@ void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
   const int n = ctx.rows.n();
   if (!groups_.empty())
     ctx.backend.expert_ffn(ctx.act.norm(n), groups_, Activation::kSilu, ctx.act.parts(n * k));
-  if (!observer_) return;
+  if (!expert_observer_) return;
   size_t group = 0;
   for (const ExpertLease& lease : leases_)
-    if (!lease.error() && !lease.skipped()) observer_->saw(lease.key(), groups_[group++], ctx.act.norm(n));
+    if (!lease.error() && !lease.skipped()) expert_observer_->saw(lease.key(), groups_[group++], ctx.act.norm(n));
 }
 
 // The row goes on with a zero in place of the missing part, so that the step stays one code path.

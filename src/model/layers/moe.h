@@ -33,7 +33,7 @@ class MoeBlock {
   const PrecisionRule& rule() const { return rule_; }
   PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
-  void set_observer(ExpertObserver* observer) { observer_ = observer; }
+  void set_expert_observer(ExpertObserver* observer) { expert_observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -59,7 +59,7 @@ class MoeBlock {
   std::vector<ExpertGroup> groups_;
   std::vector<ExpertLease> leases_;
   std::vector<Decoder::RowFailure> failures_;
-  ExpertObserver* observer_ = nullptr;
+  ExpertObserver* expert_observer_ = nullptr;
 };
 
 }  // namespace hob
