@@ -23,8 +23,10 @@ std::vector<int32_t> first_ids(const ExpertGeometry& geometry) {
   return first;
 }
 
-PolicyShape policy_shape(const ExpertGeometry& geometry) {
-  PolicyShape shape{static_cast<int>(geometry.layers.size()), {}};
+PolicyShape policy_shape(const ExpertGeometry& geometry, int n_slots) {
+  PolicyShape shape;
+  shape.n_slots = n_slots;
+  shape.n_layers = static_cast<int>(geometry.layers.size());
   for (size_t i = 0; i < geometry.layers.size(); i++)
     shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(geometry.layers[i].n_experts),
                           static_cast<int32_t>(i));
@@ -41,7 +43,11 @@ ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
       sizes_(measure(geometry_, layouts_)),
       first_id_(first_ids(geometry_)),
       slot_of_(static_cast<size_t>(sizes_.n_experts), -1),
-      policy_(make_policy(options.policy, policy_shape(geometry_))) {
+      policy_(make_policy(
+          options.policy,
+          policy_shape(geometry_, sizes_.n_experts
+                                      ? max_resident(geometry_, layouts_, budget_bytes_)
+                                      : 0))) {
   HOB_CHECK(options.io_depth > 0);
   if (sizes_.n_experts == 0) return;
   if (budget_bytes_ < sizes_.largest)
@@ -93,7 +99,7 @@ void ExpertCache::Impl::open_demand(std::span<const ExpertKey> keys) {
   for (const ExpertKey key : keys) {
     const size_t id = dense_id(key);
     HOB_CHECK(key.layer == keys[0].layer);
-    if (may_evict) policy_->on_use(static_cast<int>(id), step_);
+    if (may_evict) policy_->on_use(static_cast<int>(id), Precision::kHigh, step_);
     const int slot = slot_of_[id];
     if (slot < 0) {
       demand_.pending.push_back(key);
@@ -102,7 +108,7 @@ void ExpertCache::Impl::open_demand(std::span<const ExpertKey> keys) {
     SlotInfo& info = slots_[static_cast<size_t>(slot)];
     HOB_CHECK(!info.wanted);  // keys are distinct
     info.wanted = true;
-    evictable_[static_cast<size_t>(slot)] = 0;
+    set_evictable(slot, false);
     if (info.state == SlotState::kReady)
       demand_.ready.push_back(slot);
     else
@@ -229,10 +235,11 @@ int ExpertCache::Impl::make_room(int layer) {
   while (true) {
     const int slot = pool_->take(n_bytes);
     if (slot >= 0) return slot;
-    const int victim = policy_->choose_victim(
-        {.expert_of_slot = expert_of_, .evictable = evictable_, .layer = layer, .step = step_});
-    if (victim < 0) return -1;
-    HOB_CHECK(evictable_[static_cast<size_t>(victim)]);
+    const int copy =
+        policy_->choose_victim({.pool = Precision::kHigh, .layer = layer, .step = step_});
+    if (copy < 0) return -1;
+    const int victim = slot_of_[static_cast<size_t>(copy)];
+    HOB_CHECK(victim >= 0 && evictable_[static_cast<size_t>(victim)]);
     empty_slot(victim);
     add(stats_.evictions, 1);
   }
@@ -248,6 +255,7 @@ void ExpertCache::Impl::assign(int slot, ExpertKey key) {
   n_loading_++;
   slot_of_[id] = slot;
   expert_of_[static_cast<size_t>(slot)] = static_cast<int32_t>(id);
+  policy_->on_load(static_cast<int>(id));
   add(used_bytes_, info.n_bytes);
 }
 
@@ -292,6 +300,7 @@ void ExpertCache::Impl::apply(std::vector<LoadResult> results) {
 void ExpertCache::Impl::empty_slot(int slot) {
   SlotInfo& info = slots_[static_cast<size_t>(slot)];
   HOB_CHECK(info.n_pins == 0);
+  policy_->set_evictable(expert_of_[static_cast<size_t>(slot)], false);
   slot_of_[static_cast<size_t>(expert_of_[static_cast<size_t>(slot)])] = -1;
   expert_of_[static_cast<size_t>(slot)] = -1;
   used_bytes_.fetch_sub(info.n_bytes, std::memory_order_relaxed);
@@ -302,8 +311,13 @@ void ExpertCache::Impl::empty_slot(int slot) {
 
 void ExpertCache::Impl::refresh(int slot) {
   const SlotInfo& info = slots_[static_cast<size_t>(slot)];
-  evictable_[static_cast<size_t>(slot)] =
-      info.state == SlotState::kReady && info.n_pins == 0 && !info.wanted;
+  set_evictable(slot, info.state == SlotState::kReady && info.n_pins == 0 && !info.wanted);
+}
+
+void ExpertCache::Impl::set_evictable(int slot, bool evictable) {
+  evictable_[static_cast<size_t>(slot)] = evictable;
+  const int32_t copy = expert_of_[static_cast<size_t>(slot)];
+  if (copy >= 0) policy_->set_evictable(copy, evictable);
 }
 
 // --- preload ---

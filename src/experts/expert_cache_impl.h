@@ -70,6 +70,7 @@ struct ExpertCache::Impl {
   void apply(std::vector<LoadResult> results);
   void empty_slot(int slot);
   void refresh(int slot);  // evictable_ after a change
+  void set_evictable(int slot, bool evictable);  // here and in the policy
   void wait_for_arrival();
   size_t hand_out_limit() const;
   std::vector<ExpertKey> preload_order() const;

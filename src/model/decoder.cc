@@ -24,6 +24,7 @@ struct Decoder::Impl {
   std::optional<MoeBlock> moe;
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
+  RouteObserver* observer = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -163,7 +164,12 @@ void Decoder::set_route_override(RouteOverride* route) {
   m.route = route;
   const int top_k = std::max(m.spec.moe.top_k, route ? route->top_k() : 0);
   m.act = Activations(m.spec, m.max_rows, top_k);
-  if (m.moe) m.moe.emplace(m.spec, m.max_rows, top_k);
+  if (m.moe) m.moe.emplace(m.spec, m.max_rows, top_k).set_observer(m.observer);
+}
+
+void Decoder::set_route_observer(RouteObserver* observer) {
+  impl_->observer = observer;
+  if (impl_->moe) impl_->moe->set_observer(observer);
 }
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }

@@ -48,6 +48,8 @@ class Decoder {
   // Set before the first forward of a MoE model. Not owned.
   void set_experts(ExpertCache* cache);
   void set_route_override(RouteOverride* route);  // null = the model's own router
+  // Told of every routing, before the experts are computed. Not owned; null = nobody.
+  void set_route_observer(RouteObserver* observer);
 
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be

@@ -33,6 +33,9 @@ void MoeBlock::forward(const LayerContext& ctx, const LayerWeights& w, int layer
   ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
+  if (observer_)
+    observer_->on_route(layer, ctx.rows.rows(), std::span(ids_).first(n_choices),
+                        std::span(weights_).first(n_choices));
   grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);
   fail_unrouted(ctx, layer, k);
 

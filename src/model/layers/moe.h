@@ -25,6 +25,7 @@ class MoeBlock {
                RouteOverride* route);
 
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
+  void set_observer(RouteObserver* observer) { observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -35,6 +36,7 @@ class MoeBlock {
   void fail_unrouted(const LayerContext& ctx, int layer, int k);
 
   int n_experts_;
+  RouteObserver* observer_ = nullptr;
   std::vector<int32_t> ids_;    // [max_rows, top_k]
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;
