@@ -23,11 +23,12 @@ constexpr Command kCommands[] = {
     {"bench", "speed of prefill and decode", setup_bench},
     {"plan", "what goes where and how fast it will be, before loading", setup_plan},
     {"show", "metadata, tensors and experts of a file", setup_show},
+    {"trace", "routing as data: record, simulate caches, fit, generate", setup_trace},
 };
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"convert", "pack", "quantize",    "trace", "serve",
+constexpr const char* kLater[] = {"convert", "pack", "quantize",    "serve",
                                   "ps",      "stop", "spec-server", "edge"};
 
 constexpr int kFailed = 1, kBadUsage = 2;

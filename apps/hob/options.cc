@@ -26,13 +26,12 @@ KvType kv_option(const std::string& text) {
   throw UsageError(fmt::format("[usage] --kv: expected f16, f32 or q8, got '{}'", text));
 }
 
-void check_policy(const std::string& name) {
-  std::string known;
-  for (const PolicyRow& row : policy_table()) {
-    if (row.name == name) return;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
+void check_policy_option(const std::string& spec) {
+  try {
+    check_policy(spec);
+  } catch (const Error& e) {
+    throw UsageError(fmt::format("[usage] --policy: {}", e.what()));
   }
-  throw UsageError(fmt::format("[usage] --policy: expected one of {}, got '{}'", known, name));
 }
 
 void check_supported(const CommonOptions& o) {
@@ -75,7 +74,8 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
   app.add_option("--precision", o.precision, "exact (mixed: not yet)");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
-  app.add_option("--policy", o.policy, "expert cache policy: ewma-layer, ewma or lru");
+  app.add_option("--policy", o.policy,
+                 "expert cache policy, e.g. ewma-layer, lru or hobbit:0.4,0.2,0.2,0.2");
   app.add_option("--pack", o.pack, "(not yet)");
   app.add_option("--prefetch", o.prefetch, "auto or off");
   add_output_options(app, o);
@@ -83,7 +83,7 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
 
 SessionOptions session_options(const CommonOptions& o) {
   check_supported(o);
-  check_policy(o.policy);
+  check_policy_option(o.policy);
   SessionOptions s;
   s.path = o.model;
   if (o.memory != "auto") s.memory_bytes = size_option("--memory", o.memory);

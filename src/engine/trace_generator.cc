@@ -15,8 +15,8 @@ namespace {
 constexpr int kFirstLayers = 4;            // route nearly evenly
 constexpr double kFirstLayersSkew = 0.15;  // of alpha
 constexpr double kFirstLayersLoss = 0.10;  // of the predictor's accuracy
-// Gate weight falls by this per rank (natural logarithm): .265 ... .106 over six ranks of Qwen3, .577
-// .423 for k = 2.
+// Gate weight falls by this per rank (natural logarithm): .265 ... .106 over six ranks of Qwen3,
+// .577 .423 for k = 2.
 constexpr double kWeightFall = 0.183, kWeightFallTop2 = 0.31;
 constexpr double kWeightJitter = 0.15;  // standard deviation of the logarithm
 constexpr int kCalibrationDraws = 200;
@@ -74,6 +74,9 @@ class Layer {
     for (const int32_t e : last_)
       if (random.uniform() < keep_) chosen.push_back(e);
     draw(chosen, random);
+    // Any order: what is kept is no more important than what is new.
+    for (size_t i = chosen.size(); i > 1; i--)
+      std::swap(chosen[i - 1], chosen[static_cast<size_t>(random.below(static_cast<int>(i)))]);
     return last_ = std::move(chosen);
   }
 
@@ -89,8 +92,8 @@ class Layer {
   }
 
  private:
-  // Fills up to k, by popularity and without repetition: the k smallest of -ln(u) / popularity. Ref:
-  // Efraimidis & Spirakis 2006.
+  // Fills up to k, by popularity and without repetition: the k smallest of -ln(u) / popularity.
+  // Ref: Efraimidis & Spirakis 2006.
   void draw(std::vector<int32_t>& chosen, Random& random) const {
     std::vector<std::pair<double, int32_t>> keys;
     for (int32_t e = 0; e < o_.n_experts; e++) {

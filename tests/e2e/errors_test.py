@@ -32,7 +32,7 @@ class BadUsage(HobTest):
         for flags in [["--precision", "mixed"], ["--precision", "mixed+skip"], ["--max-kl", "0.1"],
                       ["--pack", "x"], ["--prefetch", "3"], ["--draft", "ngram"]]:
             self.refused(2, "not supported yet", "run", MOE, "--raw", "-p", "x", *flags)
-        for command in ["serve", "edge", "pack", "quantize", "trace", "convert", "ps", "stop", "spec-server"]:
+        for command in ["serve", "edge", "pack", "quantize", "convert", "ps", "stop", "spec-server"]:
             self.refused(2, "not supported yet", command, "x", "--y")
 
     def test_q8_needs_whole_scale_blocks(self):

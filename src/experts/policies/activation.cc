@@ -90,7 +90,7 @@ class ActivationPolicy final : public GroupedPolicy {
     now_.n_passes++;
     int best = -1;
     for (size_t i = 0; i < past_.size(); i++)
-      if (best < 0 || past_[i].similarity > past_[static_cast<size_t>(best)].similarity)
+      if (best < 0 || past_[i].similarity >= past_[static_cast<size_t>(best)].similarity)
         best = static_cast<int>(i);
     if (best == match_) return;
     match_ = best;

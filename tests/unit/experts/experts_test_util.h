@@ -107,7 +107,7 @@ class TestModel {
                      const std::string& directory = testing::TempDir()) {
     uint64_t end = 96;
     for (const LayerShape& s : shapes) {
-      ExpertLayer layer{.n_experts = s.n_experts, .parts = {}};
+      ExpertLayer layer{.n_experts = s.n_experts, .parts = {}, .slabs = {}};
       for (size_t part = 0; part < 3 && s.n_experts > 0; part++) {
         ExpertMatrix& m = layer.parts[part];
         m.dtype = s.dtype;
