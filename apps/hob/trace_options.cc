@@ -33,6 +33,14 @@ std::optional<double> parse_number(std::string_view text) {
   return value;
 }
 
+uint64_t size_option(const char* name, const std::string& text) {
+  try {
+    return parse_size(text);
+  } catch (const Error& e) {
+    throw UsageError(fmt::format("[usage] {}: {}", name, e.what()));
+  }
+}
+
 uint64_t cache_bytes(const std::string& text, uint64_t total_bytes) {
   if (text.ends_with('%')) {
     const auto percent = parse_number(std::string_view(text).substr(0, text.size() - 1));
@@ -41,11 +49,7 @@ uint64_t cache_bytes(const std::string& text, uint64_t total_bytes) {
           fmt::format("[usage] --cache: expected a share above 0 and up to 100 %, got '{}'", text));
     return static_cast<uint64_t>(*percent / 100 * static_cast<double>(total_bytes));
   }
-  try {
-    return parse_size(text);
-  } catch (const Error& e) {
-    throw UsageError(fmt::format("[usage] --cache: {}", e.what()));
-  }
+  return size_option("--cache", text);
 }
 
 PrecisionMode precision_mode(const std::string& text) {
@@ -88,6 +92,7 @@ void add_replay_options(CLI::App& app, ReplayArguments& a) {
       ->check(CLI::Range(0.0, 100.0));
   app.add_option("--low-ratio", a.low_ratio, "bytes of a low copy / bytes of a high one")
       ->check(CLI::Range(0.01, 1.0));
+  app.add_option("--expert-bytes", a.expert_bytes, "size of every expert; default: the trace's");
   app.add_option("--split", a.split, "memory of high and low copies; 100:0 = a low scratch ring");
   app.add_option("--warmup", a.warmup, "prompt first: as one chunk, token by token (tokens), none");
   app.add_flag("--json", a.json, "one JSON object per line on stdout");
@@ -99,6 +104,7 @@ ReplayOptions replay_options(const ReplayArguments& a) {
   o.mode = precision_mode(a.precision);
   o.warmup = warmup_of(a.warmup);
   o.low_ratio = a.low_ratio;
+  if (!a.expert_bytes.empty()) o.expert_bytes = size_option("--expert-bytes", a.expert_bytes);
   if (a.q1 > a.q2)
     throw UsageError(fmt::format("[usage] expected --q1 <= --q2, got {} and {}", a.q1, a.q2));
   o.q1 = a.q1 / 100;

@@ -18,6 +18,7 @@ struct ReplayArguments {
   double t1 = -1, t2 = -1;      // < 0: quantiles
   double q1 = 67, q2 = 97;      // percent
   double low_ratio = 0.58;
+  std::string expert_bytes;  // empty: as the trace says
   bool json = false;
   bool quiet = false;
 };

@@ -140,6 +140,7 @@ class Reader {
     if (n_columns_ == 0) n_columns_ = n;
     if (n != n_columns_ || n < kMinColumns)
       bad_line("expected {} columns, got {}", std::max(n_columns_, kMinColumns), n);
+    if (line.back() == ',') bad_line("expected a value in column {}, got none", n);
     TraceRow row;
     int* const fields[] = {&row.turn, &row.phase, &row.step, &row.layer, &row.slot, &row.expert};
     for (size_t column = 0; column < n; column++) {
@@ -177,8 +178,7 @@ class Reader {
       bad_line("expected a token <= {}, got {}", t.n_tok(), r.step);
     const int phase = r.step == t.n_tok() ? (t.n_decode_tok > 0 ? 1 : r.phase)
                                           : (r.step < t.n_prompt_tok ? 0 : 1);
-    if (r.phase != phase)
-      bad_line("expected phase {} of token {}, got {}", phase, r.step, r.phase);
+    if (r.phase != phase) bad_line("expected phase {} of token {}, got {}", phase, r.step, r.phase);
     if (r.layer < 0 || r.layer >= t.n_layers)
       bad_line("expected layer < {}, got {}", t.n_layers, r.layer);
     if (r.slot < 0 || r.slot >= t.top_k) bad_line("expected slot < {}, got {}", t.top_k, r.slot);

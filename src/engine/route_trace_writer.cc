@@ -35,8 +35,7 @@ RouteTraceWriter::RouteTraceWriter(const std::string& path, const RouteTrace& he
 void RouteTraceWriter::add(const Place& p, std::span<const TraceChoice> choices,
                            std::span<const int32_t> predicted) {
   HOB_CHECK(!with_predicted_ || predicted.size() == choices.size());
-  const uint64_t bytes =
-      expert_bytes_.empty() ? 0 : expert_bytes_[static_cast<size_t>(p.layer)];
+  const uint64_t bytes = expert_bytes_.empty() ? 0 : expert_bytes_[static_cast<size_t>(p.layer)];
   for (size_t slot = 0; slot < choices.size(); slot++) {
     // Residency 0: whether it was in memory depends on a cache, which a trace has none of.
     fmt::format_to(std::back_inserter(buffer_), "{},{},{},{},{},{},{:.6g},0,{}", p.turn, p.phase,
@@ -68,8 +67,8 @@ void RouteTraceWriter::finish() {
   file_.commit();
 }
 
-void RouteRecorder::on_route(int layer, std::span<const StepRow> rows,
-                             std::span<const int32_t> ids, std::span<const float> weights) {
+void RouteRecorder::on_route(int layer, std::span<const StepRow> rows, std::span<const int32_t> ids,
+                             std::span<const float> weights) {
   if (rows.empty()) return;
   const size_t k = ids.size() / rows.size();
   choices_.resize(k);

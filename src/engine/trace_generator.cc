@@ -19,7 +19,7 @@ constexpr double kFirstLayersLoss = 0.10;  // of the predictor's accuracy
 // .577 .423 for k = 2.
 constexpr double kWeightFall = 0.183, kWeightFallTop2 = 0.31;
 constexpr double kWeightJitter = 0.15;  // standard deviation of the logarithm
-constexpr int kCalibrationDraws = 200;
+constexpr int kCalibrationSteps = 8, kCalibrationTokens = 150;
 
 // Uniform and normal numbers that are the same with every standard library.
 class Random {
@@ -64,7 +64,6 @@ class Layer {
     popularity_.assign(n, 0);
     for (size_t rank = 0; rank < n; rank++)
       popularity_[order[rank]] = std::pow(static_cast<double>(rank + 1), -alpha_);
-    last_.clear();
     calibrate(random);
   }
 
@@ -106,17 +105,25 @@ class Layer {
   }
 
   // Independent tokens overlap too, by popularity. An expert is kept as often as brings the overlap
-  // to what was asked.
+  // to what was asked, by bisection on short runs.
   void calibrate(Random& random) {
-    std::vector<double> included(static_cast<size_t>(o_.n_experts), 0);
-    for (int i = 0; i < kCalibrationDraws; i++) {
-      std::vector<int32_t> chosen;
-      draw(chosen, random);
-      for (const int32_t e : chosen) included[static_cast<size_t>(e)] += 1.0 / kCalibrationDraws;
+    double low = 0, high = 1;
+    for (int i = 0; i < kCalibrationSteps; i++) {
+      keep_ = (low + high) / 2;
+      (measure_overlap(random) < o_.overlap ? low : high) = keep_;
     }
-    double base = 0;
-    for (const double p : included) base += p * p / o_.top_k;
-    keep_ = base >= 1 ? 0 : std::clamp((o_.overlap - base) / (1 - base), 0.0, 1.0);
+    keep_ = (low + high) / 2;
+    last_.clear();
+  }
+  double measure_overlap(Random& random) {
+    int same = 0;
+    last_.clear();
+    for (int i = 0; i <= kCalibrationTokens; i++) {
+      const std::vector<int32_t> before = last_;
+      for (const int32_t e : next(random))
+        same += std::find(before.begin(), before.end(), e) != before.end();
+    }
+    return static_cast<double>(same) / kCalibrationTokens / o_.top_k;
   }
 
   const TraceGeneratorOptions& o_;

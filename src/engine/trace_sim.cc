@@ -9,14 +9,14 @@
 namespace hob {
 namespace {
 
-void check_turns(const std::vector<RouteTrace>& turns) {
+void check_turns(const std::vector<RouteTrace>& turns, bool sizes_given) {
   HOB_CHECK(!turns.empty());
   const RouteTrace& a = turns.front();
   for (const RouteTrace& t : turns)
     if (t.n_layers != a.n_layers || t.n_experts != a.n_experts || t.top_k != a.top_k)
       fail(Code::kInvalidArgument, "[trace] expected turns of one model, shapes differ");
   for (int layer = 0; layer < a.n_layers; layer++)
-    if (a.has(a.n_tok() - 1, layer) &&
+    if (!sizes_given && a.has(a.n_tok() - 1, layer) &&
         (a.expert_bytes.empty() || a.expert_bytes[static_cast<size_t>(layer)] == 0))
       fail(Code::kInvalidArgument,
            "[trace] {}: expected a line '# layer={} expert_bytes=N', there is none", a.model,
@@ -24,11 +24,12 @@ void check_turns(const std::vector<RouteTrace>& turns) {
 }
 
 // A layer that routes nothing has no experts to count.
-SimShape shape_of(const RouteTrace& t, double low_ratio) {
+SimShape shape_of(const RouteTrace& t, const ReplayOptions& o) {
   SimShape shape{.n_layers = t.n_layers,
                  .n_experts = t.n_experts,
                  .expert_bytes = t.expert_bytes,
-                 .low_ratio = low_ratio};
+                 .low_ratio = o.low_ratio};
+  if (o.expert_bytes) shape.expert_bytes.assign(static_cast<size_t>(t.n_layers), o.expert_bytes);
   for (int layer = 0; layer < t.n_layers; layer++)
     if (!t.has(t.n_tok() - 1, layer)) shape.expert_bytes[static_cast<size_t>(layer)] = 0;
   return shape;
@@ -42,7 +43,7 @@ class Builder {
         k_(static_cast<size_t>(turns.front().top_k)),
         weights_(k_),
         scores_(k_) {
-    replay_.shape = shape_of(turns.front(), o.low_ratio);
+    replay_.shape = shape_of(turns.front(), o);
     replay_.thresholds = o.thresholds ? *o.thresholds : profile();
     use_of_.assign(static_cast<size_t>(turns.front().n_experts), -1);
   }
@@ -73,10 +74,11 @@ class Builder {
         static_cast<size_t>(std::max_element(weights_.begin(), weights_.end()) - weights_.begin());
   }
 
+  // Of the decode tokens: those are what the thresholds serve.
   Thresholds profile() {
     std::vector<float> all;
     for (const RouteTrace& t : turns_)
-      for (int token = 0; token < t.n_tok(); token++)
+      for (int token = t.n_prompt_tok; token < t.n_tok(); token++)
         for (int layer = 0; layer < t.n_layers; layer++) {
           if (!t.has(token, layer)) continue;
           score(t.at(token, layer));
@@ -149,7 +151,7 @@ std::unique_ptr<ExpertPolicy> make_belady(const Replay& r, const PolicyShape& sh
 }  // namespace
 
 Replay make_replay(const std::vector<RouteTrace>& turns, const ReplayOptions& options) {
-  check_turns(turns);
+  check_turns(turns, options.expert_bytes > 0);
   return Builder(turns, options).build();
 }
 

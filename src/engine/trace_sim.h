@@ -19,10 +19,12 @@ enum class Warmup : uint8_t {
 
 struct ReplayOptions {
   PrecisionMode mode = PrecisionMode::kExact;
-  // Thresholds; without them the quantiles q1, q2 of the trace's own scores.
+  // Thresholds; without them the quantiles q1, q2 of the scores of the
+  // trace's decode tokens.
   std::optional<Thresholds> thresholds;
   double q1 = 0.67, q2 = 0.97;
   double low_ratio = 0.58;
+  uint64_t expert_bytes = 0;  // of every expert, whatever the trace says; 0 = the trace's
   Warmup warmup = Warmup::kChunk;
 };
 

@@ -26,7 +26,7 @@ CopyGroups::CopyGroups(const PolicyShape& shape, int n_classes)
       for (int32_t c = group.first; c < group.end; c++)
         first_group_[static_cast<size_t>(c)] = static_cast<int32_t>(groups_.size());
       for (int cls = 0; cls < n_classes; cls++) {
-        group.cls = static_cast<uint8_t>(cls);
+        group.cls = cls;
         groups_.push_back(group);
       }
     }

@@ -1,6 +1,6 @@
 #pragma once
-// The evictable copies in groups of one precision and one layer, and in each group the one that goes
-// first. Within a layer the order of two experts rarely changes (it is the order of their own
+// The evictable copies in groups of one precision and one layer, and in each group the one that
+// goes first. Within a layer the order of two experts rarely changes (it is the order of their own
 // records), while what a layer is worth against another changes with every layer that is computed.
 // So a decision looks at one candidate per layer: some 50 comparisons instead of 2000 slots; and
 // after a change at most the experts of one layer are compared again.
@@ -33,17 +33,22 @@ class CopyGroups {
   void set_evictable(int copy, bool evictable);
   bool evictable(int copy) const { return evictable_[static_cast<size_t>(copy)]; }
 
-  // The evictable copy of `pool` with the smallest value(layer, class, key), which must not decrease
-  // with the key; equal values: the smaller tie, then the lower id. -1 = none.
+  // The evictable copy of `pool` with the smallest value(layer, class, key), which must not
+  // decrease with the key; equal values: the smaller tie, then the lower id. -1 = none.
   template <class Value>
   int least(Precision pool, Value value) {
     int best = -1;
+    decltype(value(0, 0, 0.0)) best_value{};
     const auto first = static_cast<size_t>(pool) * n_groups_;
     for (size_t g = first; g < first + n_groups_; g++) {
       Group& group = groups_[g];
       if (group.n_evictable == 0) continue;
       if (group.stale) refresh(group);
-      if (best < 0 || before(value, group, best)) best = group.best;
+      const CopyRank& r = rank(group.best);
+      const auto v = value(group.layer, group.cls, r.key);
+      if (best >= 0 && !(v < best_value || (!(best_value < v) && r.tie < rank(best).tie))) continue;
+      best = group.best;
+      best_value = v;
     }
     return best;
   }
@@ -52,20 +57,11 @@ class CopyGroups {
   struct Group {
     int32_t first = 0, end = 0;  // copies of the layer; those of other classes lie among them
     int32_t layer = 0;
-    uint8_t cls = 0;
+    int32_t cls = 0;
     bool stale = false;  // `best` may be wrong
     int32_t n_evictable = 0;
     int32_t best = -1;
   };
-  template <class Value>
-  bool before(Value value, const Group& group, int other) const {
-    const CopyRank& a = rank(group.best);
-    const CopyRank& b = rank(other);
-    const Group& b_group = groups_[group_of(other)];
-    const auto va = value(group.layer, group.cls, a.key);
-    const auto vb = value(b_group.layer, b_group.cls, b.key);
-    return va < vb || (!(vb < va) && a.tie < b.tie);
-  }
   size_t group_of(int copy) const {
     const auto i = static_cast<size_t>(copy);
     return static_cast<size_t>(first_group_[i]) + class_[i];
