@@ -125,7 +125,9 @@ void print_size(const SimOptions& o, const Replay& r, const SizeResult& size,
       "\ncache {} = {:.1f} % of all experts, {:.2f} x the experts of one token{}\n",
       format_size(size.bytes()), 100 * ratio(bytes, static_cast<double>(r.shape.total_bytes())),
       ratio(bytes, static_cast<double>(r.bytes_per_tok)),
-      size.bytes() < r.bytes_per_tok ? " (less than one: lru hits nothing)" : ""));
+      size.bytes() < r.bytes_per_tok
+          ? (mixed ? " (less than one)" : " (less than one: lru hits nothing)")
+          : ""));
   write_out(fmt::format("  {:<26} {:>6} {:>10} {:>9} {:>6}{}\n", "policy", "hit %", "MiB/token",
                         "stall ms", "gap %",
                         mixed ? "  high %   low %  served low % (mass)  skipped % (mass)" : ""));
