@@ -94,7 +94,8 @@ class Bench {
  private:
   BenchRun stop(const Meter& meter, int n_tok_each) const {
     return {meter.stop(n_tok_each * o_.batch), session_.decoder().times(),
-            session_.decoder().counts()};
+            session_.decoder().counts(),       session_.decoder().precision_counts(),
+            session_.decoder().thresholds(),   session_.decoder().prefetch_governor().gain()};
   }
   std::vector<int32_t> random_tokens(int n) {
     std::vector<int32_t> tokens(static_cast<size_t>(n));

@@ -104,32 +104,42 @@ void BenchReport::add(const BenchTest& test) const {
                     "bound", "peak", test.name, test.n_tok, test.batch, test.depth, tok_s,
                     hit_rate * 100, format_size(static_cast<uint64_t>(bytes_per_tok)), stall * 100,
                     bound, format_size(own_peak_bytes())));
-    return print_stages(test, run);
+    print_stages(test, run);
+    if (run.precision.n_uses > 0)
+      write_out("  " + precision_text(run.precision, run.thresholds) + "\n");
+    if (run.prefetch_gain != 1)
+      write_out(fmt::format("  prefetch {}: {:.2f} x the speed without\n",
+                            run.prefetch_gain > 1 ? "on" : "off, it does not pay",
+                            run.prefetch_gain));
+    return;
   }
   const Roofline r = roofline_of(run);
   nlohmann::ordered_json stages = nlohmann::ordered_json::array();
   for (size_t i = 0; i < kNStages; i++)
     stages.push_back(stage_json(stage_name(static_cast<Stage>(i)), r.stages[i]));
   stages.push_back({{"stage", "sampling"}, {"share", test.sampling_seconds / run.usage.seconds}});
-  write_json({{"test", test.name},
-              {"n_tok", test.n_tok},
-              {"batch", test.batch},
-              {"depth", test.depth},
-              {"tok_s", tok_s},
-              {"hit_rate", hit_rate},
-              {"bytes_per_tok", bytes_per_tok},
-              {"stall_share", stall},
-              {"bound_tok_s", bound},
-              {"peak_bytes", own_peak_bytes()},
-              {"peak_gb_s", peaks_.ram_bytes_per_s / kGiga},
-              {"peak_gop_s", gops(peaks_.dot_macs_per_s)},
-              {"peak_f32_gop_s", gops(peaks_.fma_macs_per_s)},
-              {"peak_disk_gb_s", peaks_.disk_bytes_per_s / kGiga},
-              {"gb_s", r.total.bytes_per_s / kGiga},
-              {"gop_s", r.total.ops_per_s / kGiga},
-              {"gb_share", r.total.ram_share},
-              {"gop_share", r.total.compute_share},
-              {"stages", stages}});
+  nlohmann::ordered_json object = {{"test", test.name},
+                                   {"n_tok", test.n_tok},
+                                   {"batch", test.batch},
+                                   {"depth", test.depth},
+                                   {"tok_s", tok_s},
+                                   {"hit_rate", hit_rate},
+                                   {"bytes_per_tok", bytes_per_tok},
+                                   {"stall_share", stall},
+                                   {"bound_tok_s", bound},
+                                   {"peak_bytes", own_peak_bytes()},
+                                   {"peak_gb_s", peaks_.ram_bytes_per_s / kGiga},
+                                   {"peak_gop_s", gops(peaks_.dot_macs_per_s)},
+                                   {"peak_f32_gop_s", gops(peaks_.fma_macs_per_s)},
+                                   {"peak_disk_gb_s", peaks_.disk_bytes_per_s / kGiga},
+                                   {"gb_s", r.total.bytes_per_s / kGiga},
+                                   {"gop_s", r.total.ops_per_s / kGiga},
+                                   {"gb_share", r.total.ram_share},
+                                   {"gop_share", r.total.compute_share},
+                                   {"prefetch_gain", run.prefetch_gain},
+                                   {"stages", stages}};
+  if (run.precision.n_uses > 0) add_precision(object, run.precision, run.thresholds);
+  write_json(object);
 }
 
 void BenchReport::print_stages(const BenchTest& test, const BenchRun& run) const {

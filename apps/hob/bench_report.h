@@ -13,6 +13,9 @@ struct BenchRun {
   Usage usage;
   StageTimes times;
   WorkCounts counts;
+  PrecisionCounts precision;
+  std::pair<float, float> thresholds;
+  double prefetch_gain = 1;  // time per step without / with, as the governor measured
 };
 
 struct BenchTest {

@@ -36,5 +36,6 @@ Runner setup_bench(CLI::App& app);
 Runner setup_plan(CLI::App& app);
 Runner setup_pack(CLI::App& app);
 Runner setup_show(CLI::App& app);
+Runner setup_trace(CLI::App& app);
 
 }  // namespace hob::app

@@ -25,12 +25,13 @@ constexpr Command kCommands[] = {
     {"pack", "write a model's experts so that one read fetches one, with a low-precision copy",
      setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
+    {"trace", "routing as data: record, simulate caches, fit, generate", setup_trace},
 };
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"convert", "quantize", "trace",       "serve",
-                                  "ps",      "stop",     "spec-server", "edge"};
+constexpr const char* kLater[] = {"convert", "quantize",    "serve", "ps",
+                                  "stop",    "spec-server", "edge"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 

@@ -28,13 +28,12 @@ KvType kv_option(const std::string& text) {
   throw UsageError(fmt::format("[usage] --kv: expected f16, f32 or q8, got '{}'", text));
 }
 
-void check_policy(const std::string& name) {
-  std::string known;
-  for (const PolicyRow& row : policy_table()) {
-    if (row.name == name) return;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", row.name);
+void check_policy_option(const std::string& spec) {
+  try {
+    check_policy(spec);
+  } catch (const Error& e) {
+    throw UsageError(fmt::format("[usage] --policy: {}", e.what()));
   }
-  throw UsageError(fmt::format("[usage] --policy: expected one of {}, got '{}'", known, name));
 }
 
 void check_supported(const CommonOptions& o) {
@@ -46,8 +45,8 @@ std::pair<float, float> pair_option(const char* name, const std::string& text, f
   float a = -1, b = -1;
   char rest = 0;
   if (std::sscanf(text.c_str(), "%f/%f%c", &a, &b, &rest) != 2 || !(a >= 0 && a <= b && b <= most))
-    throw UsageError(fmt::format("[usage] {}: expected two numbers A/B with 0 <= A <= B <= {}, got '{}'",
-                                 name, most, text));
+    throw UsageError(fmt::format(
+        "[usage] {}: expected two numbers A/B with 0 <= A <= B <= {}, got '{}'", name, most, text));
   return {a, b};
 }
 
@@ -63,6 +62,7 @@ PrecisionOptions precision_options(const CommonOptions& o) {
   const auto [q1, q2] = pair_option("--quantiles", o.quantiles, 100);
   p.q1 = q1 / 100;
   p.q2 = q2 / 100;
+  p.strict = o.strict;
   if (!o.thresholds.empty()) {
     const auto [t1, t2] = pair_option("--thresholds", o.thresholds, 1);
     p.t1 = t1;
@@ -81,8 +81,9 @@ void set_prefetch(const CommonOptions& o, SessionOptions& s) {
   s.prefetch_mode = PrefetchMode::kOff;
   if (o.prefetch == "off") return;
   if (o.prefetch.size() != 1 || o.prefetch[0] < '1' || o.prefetch[0] > '4')
-    throw UsageError(fmt::format(
-        "[usage] --prefetch: expected auto, off or a depth of 1 to 4 layers, got '{}'", o.prefetch));
+    throw UsageError(
+        fmt::format("[usage] --prefetch: expected auto, off or a depth of 1 to 4 layers, got '{}'",
+                    o.prefetch));
   s.prefetch_mode = PrefetchMode::kOn;
   s.prefetch.depth = o.prefetch[0] - '0';
 }
@@ -119,20 +120,26 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_option("--quantiles", o.quantiles,
                  "mixed: percent of the importance scores served high / not skipped; 67/97");
   app.add_option("--thresholds", o.thresholds, "mixed: T1/T2 themselves instead of --quantiles");
+  app.add_flag("--strict", o.strict,
+               "mixed: every use in exactly the precision its score asks for, cached or not: for "
+               "measuring quality");
   app.add_option("--max-kl", o.max_kl, "(not yet)");
-  app.add_option("--policy", o.policy, "expert cache policy: ewma-layer, ewma or lru");
-  app.add_option("--pack", o.pack,
-                 "experts from this pack ('hob pack'), or none; default: MODEL.hobpack if it is there");
+  app.add_option("--policy", o.policy,
+                 "expert cache policy, e.g. ewma-layer, lru or hobbit:0.4,0.2,0.2,0.2");
+  app.add_option(
+      "--pack", o.pack,
+      "experts from this pack ('hob pack'), or none; default: MODEL.hobpack if it is there");
   app.add_option("--prefetch", o.prefetch,
                  "reading experts ahead: auto (while it pays), off, or always N layers (1-4)");
-  app.add_option("--predictor", o.predictor,
-                 "what prefetches are guessed from: gates of the next layers, or pairs seen before");
+  app.add_option(
+      "--predictor", o.predictor,
+      "what prefetches are guessed from: gates of the next layers, or pairs seen before");
   add_output_options(app, o);
 }
 
 SessionOptions session_options(const CommonOptions& o) {
   check_supported(o);
-  check_policy(o.policy);
+  check_policy_option(o.policy);
   SessionOptions s;
   s.path = o.model;
   if (o.memory != "auto") s.memory_bytes = size_option("--memory", o.memory);

@@ -20,6 +20,7 @@ struct CommonOptions {
   std::string precision = "exact";
   std::string quantiles = "67/97";
   std::string thresholds;
+  bool strict = false;
   std::string max_kl;
   std::string policy = "ewma-layer";
   std::string pack;

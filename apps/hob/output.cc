@@ -110,4 +110,31 @@ void ProgressBar::clear() {
   drawn_ = false;
 }
 
+namespace {
+
+double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+}  // namespace
+
+std::string precision_text(const PrecisionCounts& c, std::pair<float, float> thresholds) {
+  const auto n = static_cast<double>(c.n_uses);
+  return fmt::format(
+      "mixed precision: {:.1f} % of the uses low ({:.1f} % of the gate mass), {:.1f} % skipped "
+      "({:.2f} %); T1 {:.3f}, T2 {:.3f}",
+      100 * share(static_cast<double>(c.n_low), n), 100 * share(c.mass_low, c.mass),
+      100 * share(static_cast<double>(c.n_skipped), n), 100 * share(c.mass_skipped, c.mass),
+      thresholds.first, thresholds.second);
+}
+
+void add_precision(nlohmann::ordered_json& object, const PrecisionCounts& c,
+                   std::pair<float, float> thresholds) {
+  const auto n = static_cast<double>(c.n_uses);
+  object["low_share"] = share(static_cast<double>(c.n_low), n);
+  object["low_mass"] = share(c.mass_low, c.mass);
+  object["skipped_share"] = share(static_cast<double>(c.n_skipped), n);
+  object["skipped_mass"] = share(c.mass_skipped, c.mass);
+  object["t1"] = thresholds.first;
+  object["t2"] = thresholds.second;
+}
+
 }  // namespace hob::app

@@ -5,6 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "model/moe_options.h"
 
 namespace hob::app {
 
@@ -14,6 +17,10 @@ void write_out(std::string_view text);
 void flush_out();
 // One object on one line. Bytes that are no UTF-8 become U+FFFD.
 void write_json(const nlohmann::ordered_json& object);
+// "served low 21.3 % of the uses (12.0 % of the gate mass), ...": what a mixed mode did.
+std::string precision_text(const PrecisionCounts& counts, std::pair<float, float> thresholds);
+void add_precision(nlohmann::ordered_json& object, const PrecisionCounts& counts,
+                   std::pair<float, float> thresholds);
 // A line on stderr, unless quiet.
 void note(bool quiet, std::string_view text);
 

@@ -102,8 +102,9 @@ std::vector<int32_t> read_tokens(const Options& o, const Tokenizer& tokenizer) {
   return tokens;
 }
 
-void print(const Options& o, Scores& s, size_t n_windows) {
+void print(const Options& o, Scores& s, size_t n_windows, const Decoder& decoder) {
   const double ppl = std::exp(s.mean_nll());
+  const PrecisionCounts mixed = decoder.precision_counts();
   // One standard deviation of the mean would need independent tokens; it is not given rather than
   // given wrongly.
   if (o.common.json) {
@@ -114,12 +115,14 @@ void print(const Options& o, Scores& s, size_t n_windows) {
       object["p99_kl"] = s.p99_kl();
       object["top1_agreement"] = s.top1_agreement();
     }
+    if (mixed.n_uses > 0) add_precision(object, mixed, decoder.thresholds());
     return write_json(object);
   }
   write_out(fmt::format("PPL {:.4f} ({} tokens scored in {} windows)\n", ppl, s.n(), n_windows));
   if (s.compared())
     write_out(fmt::format("KL mean {:.6f}, p99 {:.6f}; same top token {:.2f} %\n", s.mean_kl(),
                           s.p99_kl(), s.top1_agreement() * 100));
+  if (mixed.n_uses > 0) write_out(precision_text(mixed, decoder.thresholds()) + "\n");
 }
 
 void run(const Options& o) {
@@ -159,7 +162,7 @@ void run(const Options& o) {
   }
   bar.clear();
   if (files.save) files.save->finish();
-  print(o, scores, windows.size());
+  print(o, scores, windows.size(), session->decoder());
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ std::optional<std::string> one_prompt(const Options& o) {
   return text;
 }
 
-void print_stats(const Options& o, const Answer& answer) {
+void print_stats(const Options& o, const Answer& answer, const Decoder& decoder) {
   const GenerateResult& r = answer.result;
   if (r.finish == Finish::kContext)
     note(o.common.quiet,
@@ -69,25 +69,30 @@ void print_stats(const Options& o, const Answer& answer) {
                                    format_size(static_cast<uint64_t>(r.decode.bytes_per_tok())),
                                    format_size(own_peak_bytes()), *o.seed, r.prefill.n_tok,
                                    r.prefill.tok_s(), r.tokens.size(), finish_name(r.finish)));
+  if (const PrecisionCounts mixed = decoder.precision_counts(); mixed.n_uses > 0)
+    note(o.common.quiet, precision_text(mixed, decoder.thresholds()));
 }
 
-void print_json(const Options& o, const Answer& answer) {
+void print_json(const Options& o, const Answer& answer, const Decoder& decoder) {
   const GenerateResult& r = answer.result;
-  write_json({{"text", answer.text},
-              {"tokens", r.tokens},
-              {"finish", finish_name(r.finish)},
-              {"n_prompt_tok", r.prefill.n_tok},
-              {"n_tok", r.tokens.size()},
-              {"tok_s", r.decode.tok_s()},
-              {"prefill_tok_s", r.prefill.tok_s()},
-              {"hit_rate", r.decode.hit_rate()},
-              {"bytes_per_tok", r.decode.bytes_per_tok()},
-              {"stall_share", r.decode.stall_share()},
-              {"peak_bytes", own_peak_bytes()},
-              {"seed", *o.seed}});
+  nlohmann::ordered_json object = {{"text", answer.text},
+                                   {"tokens", r.tokens},
+                                   {"finish", finish_name(r.finish)},
+                                   {"n_prompt_tok", r.prefill.n_tok},
+                                   {"n_tok", r.tokens.size()},
+                                   {"tok_s", r.decode.tok_s()},
+                                   {"prefill_tok_s", r.prefill.tok_s()},
+                                   {"hit_rate", r.decode.hit_rate()},
+                                   {"bytes_per_tok", r.decode.bytes_per_tok()},
+                                   {"stall_share", r.decode.stall_share()},
+                                   {"peak_bytes", own_peak_bytes()},
+                                   {"seed", *o.seed}};
+  if (const PrecisionCounts mixed = decoder.precision_counts(); mixed.n_uses > 0)
+    add_precision(object, mixed, decoder.thresholds());
+  write_json(object);
 }
 
-void answer_once(const Options& o, Chat& chat, const std::string& prompt,
+void answer_once(const Options& o, Chat& chat, const Decoder& decoder, const std::string& prompt,
                  const std::atomic<bool>& interrupted) {
   ProgressBar bar(o.common.quiet);
   const auto on_text = [&](std::string_view text) {
@@ -102,11 +107,11 @@ void answer_once(const Options& o, Chat& chat, const std::string& prompt,
   const Answer answer = chat.ask(prompt, interrupted, on_text, on_prefill);
   bar.clear();
   if (o.common.json) {
-    print_json(o, answer);
+    print_json(o, answer, decoder);
   } else {
     write_out("\n");
     flush_out();
-    print_stats(o, answer);
+    print_stats(o, answer, decoder);
   }
   if (answer.result.finish == Finish::kCancelled)
     fail(Code::kCancelled, "[run] expected to finish the answer, was interrupted");
@@ -122,9 +127,9 @@ void run(Options o) {
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
   Chat chat(*session, std::move(text), o.chat);
   const Interrupt interrupt = install_interrupt(/*patient=*/!prompt);
-  if (prompt) return answer_once(o, chat, *prompt, interrupt.flag);
+  if (prompt) return answer_once(o, chat, session->decoder(), *prompt, interrupt.flag);
   run_repl(chat, interrupt, o.common.quiet,
-           [&](const Answer& answer) { print_stats(o, answer); });
+           [&](const Answer& answer) { print_stats(o, answer, session->decoder()); });
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ int Engine::open() {
   if (i == sequences_.size()) sequences_.emplace_back();
   sequences_[i] = Sequence{.open = true, .kv = kv_->create(), .tokens = {}, .error = nullptr};
   sequences_[i].tokens.reserve(static_cast<size_t>(limits_.n_ctx));
+  if (experts_) experts_->begin_sequence();
   return static_cast<int>(i);
 }
 

@@ -68,10 +68,24 @@ uint64_t memory_budget(const SessionOptions& options, const MemoryInfo& memory) 
   return std::min(wanted, memory.cgroup_limit_bytes.value_or(UINT64_MAX));
 }
 
+// What "everything resident" means: a strict mixed mode reads both versions.
+uint64_t all_experts_bytes(const ModelPlan& m) {
+  uint64_t bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);
+  const PrecisionOptions& p = m.options.precision;
+  if (p.mode != PrecisionMode::kExact && p.strict)
+    bytes += ExpertCache::total_bytes(m.layout.experts, *m.backend, Precision::kLow);
+  return bytes;
+}
+
 // The low tier: what two layers of a step of all sequences may want low, at most a quarter of the
 // memory that `available` bytes of slots are. In replays more memory for it saved fewer bytes.
 uint64_t low_tier_bytes(const ModelPlan& m, uint64_t available) {
   if (m.options.precision.mode == PrecisionMode::kExact || m.layout.experts.low.empty()) return 0;
+  if (m.options.precision.strict)  // its share of all versions
+    return static_cast<uint64_t>(static_cast<double>(available) *
+                                 static_cast<double>(ExpertCache::total_bytes(
+                                     m.layout.experts, *m.backend, Precision::kLow)) /
+                                 static_cast<double>(all_experts_bytes(m)));
   const uint64_t one = ExpertCache::smallest_budget(m.layout.experts, *m.backend, Precision::kLow);
   const uint64_t n = std::min<uint64_t>(
       2 * static_cast<uint64_t>(m.layout.spec.moe.top_k) * static_cast<uint64_t>(m.options.n_seqs),
@@ -82,7 +96,8 @@ uint64_t low_tier_bytes(const ModelPlan& m, uint64_t available) {
 void check_precision(const ModelPlan& m) {
   if (m.options.precision.mode == PrecisionMode::kExact) return;
   if (!m.layout.spec.is_moe())
-    fail(Code::kInvalidArgument, "[precision] expected a model with experts for a mixed mode, {} has none",
+    fail(Code::kInvalidArgument,
+         "[precision] expected a model with experts for a mixed mode, {} has none",
          m.layout.spec.name);
   if (m.layout.experts.low.empty())
     fail(Code::kInvalidArgument,
@@ -110,11 +125,11 @@ PlanInput plan_input(const ModelPlan& m) {
     return step_scratch_bytes(m.layout, *m.backend, m.options, rows);
   };
   if (spec.is_moe()) {
-    in.experts_bytes = ExpertCache::total_bytes(m.layout.experts, *m.backend);
+    in.experts_bytes = all_experts_bytes(m);
     in.smallest_cache_bytes = ExpertCache::smallest_budget(m.layout.experts, *m.backend);
-    if (low_tier_bytes(m, 0) > 0)
-      in.smallest_cache_bytes += ExpertCache::smallest_budget(m.layout.experts, *m.backend,
-                                                              Precision::kLow);
+    if (m.options.precision.mode != PrecisionMode::kExact && !m.layout.experts.low.empty())
+      in.smallest_cache_bytes +=
+          ExpertCache::smallest_budget(m.layout.experts, *m.backend, Precision::kLow);
     in.staging_bytes = ExpertCache::staging_bytes(m.layout.experts, m.cache);
   }
   return in;
@@ -181,7 +196,9 @@ ModelPlan plan_model(const SessionOptions& options) {
   m.cache.policy = options.policy;
   m.plan = make_plan(plan_input(m));
   m.cache.budget_bytes = m.plan.expert_cache_bytes;
-  m.cache.low_bytes = m.plan.resident ? 0 : low_tier_bytes(m, m.cache.budget_bytes);
+  m.cache.strict = m.options.precision.strict && m.options.precision.mode != PrecisionMode::kExact;
+  m.cache.low_bytes =
+      m.plan.resident && !m.cache.strict ? 0 : low_tier_bytes(m, m.cache.budget_bytes);
   return m;
 }
 

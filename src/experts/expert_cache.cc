@@ -53,6 +53,7 @@ ExpertCache::ExpertCache(ExpertGeometry geometry, const Backend& backend,
     : impl_(std::make_unique<Impl>(std::move(geometry), backend, options)) {}
 ExpertCache::~ExpertCache() = default;
 
+void ExpertCache::begin_sequence() { impl_->policy_->on_sequence_start(); }
 void ExpertCache::begin_step() { impl_->begin_step(); }
 
 ExpertDemand ExpertCache::demand(std::span<const ExpertWant> wants) {
@@ -90,8 +91,7 @@ std::string ExpertCache::io_name() const {
 ExpertCacheStats ExpertCache::stats() const {
   const auto& s = impl_->stats_;
   ExpertCacheStats out;
-  for (size_t i = 0; i < kNStats; i++)
-    out.*kStats[i] = s[i].load(std::memory_order_relaxed);
+  for (size_t i = 0; i < kNStats; i++) out.*kStats[i] = s[i].load(std::memory_order_relaxed);
   return out;
 }
 

@@ -28,11 +28,9 @@
 #include "backend/backend.h"
 #include "base/async_file.h"
 #include "experts/expert_store.h"
+#include "experts/importance.h"
 
 namespace hob {
-
-// How precise a step wants an expert. In a batch: the maximum over its rows.
-enum class Want : uint8_t { kSkip, kLow, kHigh };
 
 struct ExpertWant {
   ExpertKey key;
@@ -40,8 +38,11 @@ struct ExpertWant {
 };
 
 struct ExpertCacheOptions {
-  uint64_t budget_bytes = 0;          // slots only; staging buffers come on top (staging_bytes())
-  uint64_t low_bytes = 0;       // the part of it for low-precision copies; 0 = they are not used
+  uint64_t budget_bytes = 0;  // slots only; staging buffers come on top (staging_bytes())
+  uint64_t low_bytes = 0;     // the part of it for low-precision copies; 0 = they are not used
+  // Every want in exactly its own version, whatever is there: for measuring what a mixed mode does
+  // to the answers. Else the version depends on what happens to be cached.
+  bool strict = false;
   std::string policy = "ewma-layer";  // a name of policy_table()
   int io_depth = 8;                   // reads in flight
   bool direct_io = true;              // O_DIRECT where the file system allows it
@@ -58,7 +59,7 @@ struct ExpertCacheStats {
   uint64_t prefetches_used = 0;           // of these, wanted by the next demand of their layer
   uint64_t prefetches_late = 0;           // of these, still being read then
   uint64_t prefetch_bytes = 0;            // read for prefetches that nobody wanted
-  uint64_t bytes_read = 0;        // from disk, without alignment padding
+  uint64_t bytes_read = 0;                // from disk, without alignment padding
   uint64_t read_errors = 0;
   uint64_t stall_ns = 0;  // engine thread waiting in next()
   uint64_t evictions = 0;
@@ -118,6 +119,9 @@ class ExpertCache {
 
   // `keys`: distinct, one layer. A new step begins with `begin_step()` (policy clock).
   void begin_step();
+  // A new sequence: what policies count per sequence begins anew, the contents stay. Ref: [HOBBIT]
+  // §3.4.
+  void begin_sequence();
   // Which version serves a want (Ref: [HOBBIT] §3.2; research notes, hobbit §1.3): the high one
   // whenever it is there; for kHigh it is read; then the low one if it is there; for kLow it is
   // read; kSkip is skipped. Without low copies kLow means kHigh.

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "experts/policy_table.h"
 
 namespace hob {
 namespace {
@@ -24,15 +25,17 @@ ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
                         const ExpertCacheOptions& options)
     : geometry_(std::move(geometry)),
       budget_bytes_(options.budget_bytes),
+      strict_(options.strict),
       first_id_(first_ids(geometry_)) {
   HOB_CHECK(options.io_depth > 0);
   const uint64_t low_bytes = geometry_.low.empty() ? 0 : options.low_bytes;
   HOB_CHECK(low_bytes <= budget_bytes_);
+  HOB_CHECK(!strict_ || low_bytes > 0);
   HOB_CHECK(geometry_.low.empty() || geometry_.low.size() == geometry_.layers.size());
-  make_tier(high(), budget_bytes_ - low_bytes, options.policy, backend);
+  make_tier(high(), budget_bytes_ - low_bytes, backend);
   tiers_[1].precision = Precision::kLow;
-  // What was used last is used again soonest, if at all: the ring is too small for more.
-  if (low_bytes > 0) make_tier(tiers_[1], low_bytes, "lru", backend);
+  if (low_bytes > 0) make_tier(tiers_[1], low_bytes, backend);
+  policy_ = make_policy(options.policy, policy_shape());
   if (high().n_slots > 0) start_loader(backend, options);
 }
 
@@ -51,7 +54,7 @@ ExpertCache::Impl::~Impl() {
   HOB_CHECK(!demand_.open);
 }
 
-void ExpertCache::Impl::count(uint64_t ExpertCacheStats::* counter, uint64_t n) {
+void ExpertCache::Impl::count(uint64_t ExpertCacheStats::*counter, uint64_t n) {
   const auto at = std::find(kStats.begin(), kStats.end(), counter) - kStats.begin();
   stats_[static_cast<size_t>(at)].fetch_add(n, std::memory_order_relaxed);
 }
@@ -75,6 +78,8 @@ ExpertCache::Impl::Version ExpertCache::Impl::choose_version(const ExpertWant& w
   const size_t id = dense_id(want.key);
   const int high_slot = hi.slot_of[id];
   const int low_slot = lo.n_slots > 0 ? lo.slot_of[id] : -1;
+  if (strict_ && want.want != Want::kHigh)
+    return want.want == Want::kLow ? Version{&lo, low_slot} : Version{};
   // A high copy on its way is worth waiting for, unless the term was to be dropped.
   if (high_slot >= 0 && (want.want != Want::kSkip || info(high_slot).state == SlotState::kReady))
     return {&hi, high_slot};
@@ -104,10 +109,8 @@ void ExpertCache::Impl::open_demand(std::span<const ExpertWant> wants) {
       count(&ExpertCacheStats::skips);
       continue;
     }
-    if (want.want != Want::kSkip && high().may_evict()) high().policy->on_use(id, step_);
-    if (version.tier != &high()) version.tier->policy->on_use(id, step_);
-    const bool hit =
-        version.slot >= 0 && info(version.slot).state == SlotState::kReady;
+    if (high().may_evict()) policy_->on_use(id, version.tier->precision, step_);
+    const bool hit = version.slot >= 0 && info(version.slot).state == SlotState::kReady;
     count(hit ? &ExpertCacheStats::hits : &ExpertCacheStats::misses);
     if (version.tier != &high())
       count(hit ? &ExpertCacheStats::low_hits : &ExpertCacheStats::low_misses);
@@ -125,7 +128,7 @@ void ExpertCache::Impl::demand_slot(int slot) {
   SlotInfo& s = info(slot);
   HOB_CHECK(!s.wanted);  // keys are distinct
   s.wanted = true;
-  evictable_[static_cast<size_t>(slot)] = 0;
+  set_evictable(slot, false);
   if (s.prefetch) {
     s.prefetch = false;
     count(&ExpertCacheStats::prefetches_used);

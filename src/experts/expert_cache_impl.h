@@ -3,7 +3,7 @@
 // only other thread is the loader's, and only jobs and results pass between them. So a hit takes no
 // lock.
 //
-// A tier holds one precision: its own slots, budget and policy. The default gives the low tier a
+// A tier holds one precision: its own slots and budget. The default gives the low tier a
 // small ring only: in replays of recorded routing, memory spent on high copies (which serve every
 // want) saved more bytes than any larger low tier (research notes, hobbit §1.7).
 #include <array>
@@ -40,7 +40,6 @@ struct Tier {
   ExpertSizes sizes;
   int first_slot = 0, n_slots = 0;
   std::vector<int32_t> slot_of;  // [dense id] global slot or -1
-  std::unique_ptr<ExpertPolicy> policy;
   std::unique_ptr<SlotPool> pool;
 
   bool may_evict() const { return budget_bytes < sizes.total; }
@@ -72,14 +71,19 @@ struct DemandState {
 };
 
 // Counters: written by the engine thread, read by any.
-inline constexpr std::array kStats = {
-    &ExpertCacheStats::hits,           &ExpertCacheStats::misses,
-    &ExpertCacheStats::low_hits,       &ExpertCacheStats::low_misses,
-    &ExpertCacheStats::skips,          &ExpertCacheStats::prefetches,
-    &ExpertCacheStats::prefetches_used, &ExpertCacheStats::prefetches_late,
-    &ExpertCacheStats::prefetch_bytes, &ExpertCacheStats::bytes_read,
-    &ExpertCacheStats::read_errors,    &ExpertCacheStats::stall_ns,
-    &ExpertCacheStats::evictions};
+inline constexpr std::array kStats = {&ExpertCacheStats::hits,
+                                      &ExpertCacheStats::misses,
+                                      &ExpertCacheStats::low_hits,
+                                      &ExpertCacheStats::low_misses,
+                                      &ExpertCacheStats::skips,
+                                      &ExpertCacheStats::prefetches,
+                                      &ExpertCacheStats::prefetches_used,
+                                      &ExpertCacheStats::prefetches_late,
+                                      &ExpertCacheStats::prefetch_bytes,
+                                      &ExpertCacheStats::bytes_read,
+                                      &ExpertCacheStats::read_errors,
+                                      &ExpertCacheStats::stall_ns,
+                                      &ExpertCacheStats::evictions};
 inline constexpr size_t kNStats = kStats.size();
 
 struct ExpertCache::Impl {
@@ -111,11 +115,12 @@ struct ExpertCache::Impl {
   size_t hand_out_limit() const;
   void hand_out_failures(std::vector<ExpertLease>& leases);
   std::vector<ExpertKey> preload_order() const;
-  void count(uint64_t ExpertCacheStats::* counter, uint64_t n = 1);
+  void count(uint64_t ExpertCacheStats::*counter, uint64_t n = 1);
 
   // --- expert_slots.cc ---
-  void make_tier(Tier& tier, uint64_t budget_bytes, std::string_view policy,
-                 const Backend& backend);
+  void make_tier(Tier& tier, uint64_t budget_bytes, const Backend& backend);
+  PolicyShape policy_shape() const;
+  int copy_of(int slot);  // the policy's name for what the slot holds
   Tier& tier_of(int slot) { return tiers_[slot >= tiers_[0].n_slots ? 1 : 0]; }
   SlotInfo& info(int slot) { return slots_[static_cast<size_t>(slot)]; }
   // Gives pending keys slots and queues their reads, as far as there is room.
@@ -128,7 +133,8 @@ struct ExpertCache::Impl {
   void apply_one(LoadResult& result);
   void arrived(int slot);
   void empty_slot(int slot);
-  void refresh(int slot);  // evictable_ after a change
+  void refresh(int slot);                        // evictable_ after a change
+  void set_evictable(int slot, bool evictable);  // here and in the policy
   // Ends the protection of predicted experts of layers up to `layer`, and the reads of those that
   // the present demand does not want.
   void end_predictions(int layer);
@@ -136,17 +142,19 @@ struct ExpertCache::Impl {
 
   ExpertGeometry geometry_;
   const uint64_t budget_bytes_;
-  std::vector<int32_t> first_id_;   // [layer] dense id of its expert 0
-  std::array<Tier, 2> tiers_;       // [Precision]; the low one may have no slots
-  std::vector<SlotInfo> slots_;     // [slot], both tiers
-  std::vector<int32_t> expert_of_;  // [slot] dense id or -1   } the policies' view: contiguous
-  std::vector<uint8_t> evictable_;  // [slot]                  }
+  const bool strict_;
+  std::vector<int32_t> first_id_;         // [layer] dense id of its expert 0
+  std::array<Tier, 2> tiers_;             // [Precision]; the low one may have no slots
+  std::vector<SlotInfo> slots_;           // [slot], both tiers
+  std::vector<int32_t> expert_of_;        // [slot] dense id or -1
+  std::vector<uint8_t> evictable_;        // [slot]
+  std::unique_ptr<ExpertPolicy> policy_;  // of both tiers
   int64_t step_ = 0;
   int n_loading_ = 0;  // slots in state kLoading, wanted or not
   int n_pinned_ = 0;   // leases alive
   DemandState demand_;
-  std::vector<int> predicted_;  // slots, in the order of the predictions
-  std::vector<LoadJob> jobs_;   // scratch of pump() and prefetch()
+  std::vector<int> predicted_;     // slots, in the order of the predictions
+  std::vector<LoadJob> jobs_;      // scratch of pump() and prefetch()
   std::vector<ExpertWant> wants_;  // scratch of demand(keys)
   std::atomic<uint64_t> used_bytes_{0};
   std::array<std::atomic<uint64_t>, kNStats> stats_{};

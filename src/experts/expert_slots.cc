@@ -3,29 +3,32 @@
 
 #include "base/error.h"
 #include "experts/expert_cache_impl.h"
-#include "experts/policy_table.h"
 
 namespace hob {
-namespace {
-
-PolicyShape policy_shape(const std::vector<ExpertLayer>& layers) {
-  PolicyShape shape{static_cast<int>(layers.size()), {}};
-  for (size_t i = 0; i < layers.size(); i++)
-    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(layers[i].n_experts),
+PolicyShape ExpertCache::Impl::policy_shape() const {
+  const Tier &hi = tiers_[0], &lo = tiers_[1];
+  PolicyShape shape;
+  shape.n_layers = static_cast<int>(geometry_.layers.size());
+  shape.n_slots = hi.n_slots;
+  if (lo.n_slots > 0)
+    shape.low_ratio = static_cast<double>(lo.sizes.total) / static_cast<double>(hi.sizes.total);
+  for (size_t i = 0; i < geometry_.layers.size(); i++)
+    shape.layer_of.insert(shape.layer_of.end(), static_cast<size_t>(geometry_.layers[i].n_experts),
                           static_cast<int32_t>(i));
   return shape;
 }
 
-}  // namespace
+int ExpertCache::Impl::copy_of(int slot) {
+  const int id = expert_of_[static_cast<size_t>(slot)];
+  return tier_of(slot).precision == Precision::kHigh ? id : id + tiers_[0].sizes.n_experts;
+}
 
-void ExpertCache::Impl::make_tier(Tier& tier, uint64_t budget_bytes, std::string_view policy,
-                                  const Backend& backend) {
+void ExpertCache::Impl::make_tier(Tier& tier, uint64_t budget_bytes, const Backend& backend) {
   const std::vector<ExpertLayer>& layers = layers_of(geometry_, tier.precision);
   tier.budget_bytes = budget_bytes;
   tier.layouts = make_layouts(geometry_, backend, tier.precision);
   tier.sizes = measure(layers, tier.layouts);
   tier.slot_of.assign(static_cast<size_t>(tier.sizes.n_experts), -1);
-  tier.policy = make_policy(policy, policy_shape(layers));
   tier.first_slot = static_cast<int>(slots_.size());
   if (tier.sizes.n_experts == 0) return;
   if (budget_bytes < tier.sizes.largest)
@@ -57,8 +60,8 @@ void ExpertCache::Impl::pump() {
   loader_->enqueue(jobs_);
 }
 
-// For a demand: what is certain goes before what is predicted. -1 when the rest is pinned, wanted or
-// loading.
+// For a demand: what is certain goes before what is predicted. -1 when the rest is pinned, wanted
+// or loading.
 int ExpertCache::Impl::make_room(Tier& tier, int layer) {
   const int slot = take_slot(tier, layer);
   if (slot >= 0 || predicted_.empty()) return slot;
@@ -69,18 +72,15 @@ int ExpertCache::Impl::make_room(Tier& tier, int layer) {
 // A slot for an expert of `layer`, evicting as needed.
 int ExpertCache::Impl::take_slot(Tier& tier, int layer) {
   const uint64_t n_bytes = tier.layouts[static_cast<size_t>(layer)].n_bytes;
-  const size_t first = static_cast<size_t>(tier.first_slot), n = static_cast<size_t>(tier.n_slots);
   while (true) {
     const int slot = tier.pool->take(n_bytes);
     if (slot >= 0) return slot + tier.first_slot;
-    const int i =
-        tier.policy->choose_victim({.expert_of_slot = std::span(expert_of_).subspan(first, n),
-                                    .evictable = std::span(evictable_).subspan(first, n),
-                                    .layer = demand_.open ? demand_.layer : layer,
-                                    .step = step_});
-    if (i < 0) return -1;
-    const int victim = i + tier.first_slot;
-    HOB_CHECK(evictable_[static_cast<size_t>(victim)]);
+    const int copy = policy_->choose_victim(
+        {.pool = tier.precision, .layer = demand_.open ? demand_.layer : layer, .step = step_});
+    if (copy < 0) return -1;
+    const int id = tier.precision == Precision::kHigh ? copy : copy - tiers_[0].sizes.n_experts;
+    const int victim = tier.slot_of[static_cast<size_t>(id)];
+    HOB_CHECK(victim >= 0 && evictable_[static_cast<size_t>(victim)]);
     empty_slot(victim);
     count(&ExpertCacheStats::evictions);
   }
@@ -96,6 +96,7 @@ void ExpertCache::Impl::assign(Tier& tier, int slot, ExpertKey key) {
   n_loading_++;
   tier.slot_of[id] = slot;
   expert_of_[static_cast<size_t>(slot)] = static_cast<int32_t>(id);
+  policy_->on_load(copy_of(slot));
   used_bytes_.fetch_add(s.n_bytes, std::memory_order_relaxed);
 }
 
@@ -150,11 +151,12 @@ void ExpertCache::Impl::apply_one(LoadResult& result) {
   count(&ExpertCacheStats::read_errors);
   const Precision precision = tier_of(result.slot).precision;
   if (result.corrupt)
-    result.error = std::make_exception_ptr(Error(
-        Code::kDataLoss,
-        fmt::format("[pack] blk.{} expert {} ({} precision): expected its hash, the disk gave other "
-                    "bytes twice",
-                    s.key.layer, s.key.expert, precision == Precision::kHigh ? "high" : "low")));
+    result.error = std::make_exception_ptr(
+        Error(Code::kDataLoss,
+              fmt::format(
+                  "[pack] blk.{} expert {} ({} precision): expected its hash, the disk gave other "
+                  "bytes twice",
+                  s.key.layer, s.key.expert, precision == Precision::kHigh ? "high" : "low")));
   if (s.wanted) demand_.failed.push_back({s.key, precision, result.error});
   empty_slot(result.slot);
 }
@@ -164,6 +166,7 @@ void ExpertCache::Impl::arrived(int slot) {
   s.state = SlotState::kReady;
   if (s.wanted) demand_.ready.push_back(slot);
   refresh(slot);
+  if (strict_) return;
   // The high copy serves every want: the low one is of no use beside it.
   Tier& low = tiers_[1];
   if (low.n_slots == 0 || &tier_of(slot) == &low) return;
@@ -178,19 +181,23 @@ void ExpertCache::Impl::empty_slot(int slot) {
   if (s.prefetch && s.state == SlotState::kReady)
     count(&ExpertCacheStats::prefetch_bytes, s.n_bytes);
   if (s.predicted) std::erase(predicted_, slot);
+  set_evictable(slot, false);
   int32_t& id = expert_of_[static_cast<size_t>(slot)];
   tier.slot_of[static_cast<size_t>(id)] = -1;
   id = -1;
   used_bytes_.fetch_sub(s.n_bytes, std::memory_order_relaxed);
   s = SlotInfo{};
-  refresh(slot);
   tier.pool->give(slot - tier.first_slot);
 }
 
 void ExpertCache::Impl::refresh(int slot) {
   const SlotInfo& s = info(slot);
-  evictable_[static_cast<size_t>(slot)] =
-      s.state == SlotState::kReady && s.n_pins == 0 && !s.wanted && !s.predicted;
+  set_evictable(slot, s.state == SlotState::kReady && s.n_pins == 0 && !s.wanted && !s.predicted);
+}
+
+void ExpertCache::Impl::set_evictable(int slot, bool evictable) {
+  evictable_[static_cast<size_t>(slot)] = evictable;
+  policy_->set_evictable(copy_of(slot), evictable);
 }
 
 void ExpertCache::Impl::end_predictions(int layer) {

@@ -1,25 +1,38 @@
 #pragma once
 // What to evict. A policy decides and never acts: no I/O, no clock (the step is an argument), so
-// that a simulator and the cache run the same code. Experts have dense ids 0 .. n_experts-1 over
-// all layers, layer by layer. Later policies (HOBBIT's mix, distance to the layer, offline Belady)
-// need no more than this view.
+// that a simulator and the cache run the same code.
+//
+// Experts have dense ids 0 .. n_experts-1 over all layers, layer by layer. What occupies memory is
+// a copy: the high-precision copy of expert e has id e, the low-precision one n_experts + e.
+//
+// The cache tells every policy the same things: once per demand which experts are used and at which
+// precision, what was loaded, and which copies may go. In return a decision needs no look at all
+// slots: the policy keeps the candidates of each layer in order (policies/copy_groups.h).
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
+
+#include "experts/expert_store.h"
 
 namespace hob {
 
 struct PolicyShape {
   int n_layers = 0;
-  std::vector<int32_t> layer_of;                        // [dense id]
-  size_t n_experts() const { return layer_of.size(); }  // over all layers
+  std::vector<int32_t> layer_of;  // [expert], ascending
+  int n_slots = 0;                // about how many high copies fit; 0 = not known
+  double low_ratio = 0.25;        // bytes of a low copy / bytes of a high one
+
+  int n_experts() const { return static_cast<int>(layer_of.size()); }  // over all layers
+  int n_copies() const { return 2 * n_experts(); }
+  int copy_of(int expert, Precision p) const {
+    return p == Precision::kHigh ? expert : expert + n_experts();
+  }
+  int expert_of(int copy) const { return copy < n_experts() ? copy : copy - n_experts(); }
 };
 
-struct EvictionView {
-  std::span<const int32_t> expert_of_slot;  // [n_slots] dense id, -1 = empty
-  std::span<const uint8_t> evictable;       // [n_slots] 1 = may be chosen
-  int layer = 0;                            // the layer that needs room
+struct EvictionRequest {
+  Precision pool = Precision::kHigh;  // copies of this precision make room
+  int layer = 0;                      // the layer that needs it
   int64_t step = 0;
 };
 
@@ -27,23 +40,20 @@ class ExpertPolicy {
  public:
   virtual ~ExpertPolicy() = default;
   virtual std::string_view name() const = 0;
-  // Some row of `step` needs `expert`. Once per demand, in the order of the demand. O(1).
-  virtual void on_use(int expert, int64_t step) = 0;
-  // The slot to empty, or -1 when none is evictable. O(n_slots).
-  virtual int choose_victim(const EvictionView& view) const = 0;
-};
 
-// The evictable slot whose expert has the smallest value(expert); the first of equals; -1 = none.
-template <class Value>
-int least_valuable(const EvictionView& view, Value value) {
-  int best = -1;
-  for (size_t slot = 0; slot < view.evictable.size(); slot++) {
-    if (!view.evictable[slot]) continue;
-    if (best < 0 ||
-        value(view.expert_of_slot[slot]) < value(view.expert_of_slot[static_cast<size_t>(best)]))
-      best = static_cast<int>(slot);
-  }
-  return best;
-}
+  // Records that the papers keep per sequence begin anew; what is in the cache stays.
+  virtual void on_sequence_start() {}
+  // Some row of `step` uses `expert`, served at precision `used` (from the cache or by a load).
+  // Once per expert of a demand, in the order of the demand; steps never decrease. O(1).
+  virtual void on_use(int expert, Precision used, int64_t step) = 0;
+  // A copy gets a slot.
+  virtual void on_load(int /*copy*/) {}
+  // Whether a copy may be chosen: it is in a slot, complete, and nobody holds it. All begin with
+  // false; a copy that leaves its slot goes back to false. Repeating a value does nothing.
+  virtual void set_evictable(int copy, bool evictable) = 0;
+
+  // The copy to evict, or -1 when none may be.
+  virtual int choose_victim(const EvictionRequest& request) = 0;
+};
 
 }  // namespace hob

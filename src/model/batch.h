@@ -36,4 +36,14 @@ class RouteOverride {
   virtual void route(int layer, std::span<const StepRow> rows, int32_t* ids, float* weights) = 0;
 };
 
+// Sees what every layer of every step chose, for recording. Changes nothing.
+class RouteObserver {
+ public:
+  virtual ~RouteObserver() = default;
+  // ids, weights [n_rows, k]; the weights with which the outputs are added. An id that is no
+  // expert: the router had no choice (NaN).
+  virtual void on_route(int layer, std::span<const StepRow> rows, std::span<const int32_t> ids,
+                        std::span<const float> weights) = 0;
+};
+
 }  // namespace hob

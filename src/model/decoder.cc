@@ -35,6 +35,7 @@ struct Decoder::Impl {
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
   ExpertObserver* expert_observer = nullptr;
+  RouteObserver* observer = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -54,6 +55,7 @@ struct Decoder::Impl {
     if (!spec.is_moe()) return;
     moe.emplace(spec, max_rows, top_k, precision);
     moe->prefetcher().set_options(prefetch);
+    moe->set_observer(observer);
   }
 
   void check(const StepBatch& batch, const Mat& logits) const;
@@ -185,6 +187,11 @@ void Decoder::set_route_override(RouteOverride* route) {
   const int top_k = std::max(m.spec.moe.top_k, route ? route->top_k() : 0);
   m.act = Activations(m.spec, m.max_rows, top_k);
   m.make_moe(top_k);
+}
+
+void Decoder::set_route_observer(RouteObserver* observer) {
+  impl_->observer = observer;
+  if (impl_->moe) impl_->moe->set_observer(observer);
 }
 
 void Decoder::set_precision(const PrecisionOptions& options) {

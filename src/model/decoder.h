@@ -55,6 +55,8 @@ class Decoder {
   void set_precision(const PrecisionOptions& options);
   void set_prefetch(PrefetchMode mode, const PrefetchOptions& options);
   void set_expert_observer(ExpertObserver* observer);  // null = none
+  // Told of every routing, before the experts are computed. Not owned; null = nobody.
+  void set_route_observer(RouteObserver* observer);
 
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be
@@ -70,8 +72,8 @@ class Decoder {
   // Since the start or the last reset.
   const StageTimes& times() const;
   const WorkCounts& counts() const;
-  PrecisionCounts precision_counts() const;     // zeros in exact mode
-  std::pair<float, float> thresholds() const;   // T1, T2 as they stand
+  PrecisionCounts precision_counts() const;    // zeros in exact mode
+  std::pair<float, float> thresholds() const;  // T1, T2 as they stand
   const PrefetchGovernor& prefetch_governor() const;
   void reset_times();
 

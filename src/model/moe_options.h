@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <optional>
 
-namespace hob {
+#include "experts/importance.h"
 
-enum class PrecisionMode : uint8_t { kExact, kMixed, kMixedSkip };
+namespace hob {
 
 // Ref: [HOBBIT] §3.2. The thresholds are explained in layers/precision_rule.h.
 struct PrecisionOptions {
@@ -14,6 +14,9 @@ struct PrecisionOptions {
   // T2 = .9 were on Mixtral.
   float q1 = 0.67f, q2 = 0.97f;
   std::optional<float> t1, t2;  // thresholds themselves, instead
+  // Every choice in the precision that its own score asks for: no upgrade because of neighbours in
+  // the batch or of what is cached. For measuring (needs a strict ExpertCache).
+  bool strict = false;
 };
 
 // What the uses of experts were served with; mass: gate weight, normalised over the row's experts.
@@ -27,7 +30,8 @@ enum class Predictor : uint8_t { kGates, kPairs };
 // Ref: [HOBBIT] §3.3; layers/prefetcher.h.
 struct PrefetchOptions {
   Predictor predictor = Predictor::kGates;
-  int depth = 2;  // layers; 1 to 3 were best in the paper. Deeper only while all guesses are present
+  int depth =
+      2;  // layers; 1 to 3 were best in the paper. Deeper only while all guesses are present
 };
 
 }  // namespace hob

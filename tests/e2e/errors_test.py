@@ -29,11 +29,17 @@ class BadUsage(HobTest):
             self.refused(2, name, "run", MOE, "--raw", "-p", "x", flag, value)
 
     def test_what_comes_later_is_named(self):
-        for flags in [["--precision", "mixed"], ["--precision", "mixed+skip"], ["--max-kl", "0.1"],
-                      ["--pack", "x"], ["--prefetch", "3"], ["--draft", "ngram"]]:
+        for flags in [["--max-kl", "0.1"], ["--draft", "ngram"]]:
             self.refused(2, "not supported yet", "run", MOE, "--raw", "-p", "x", *flags)
-        for command in ["serve", "edge", "quantize", "trace", "convert", "ps", "stop", "spec-server"]:
+        for command in ["serve", "edge", "quantize", "convert", "ps", "stop", "spec-server"]:
             self.refused(2, "not supported yet", command, "x", "--y")
+
+    def test_expert_options(self):
+        for flags in [["--precision", "low"], ["--quantiles", "97/67"], ["--quantiles", "1"], ["--thresholds", "0.5/1.5"],
+                      ["--prefetch", "5"], ["--prefetch", "on"], ["--predictor", "oracle"], ["--policy", "belady"]]:
+            self.refused(2, flags[0], "run", MOE, "--raw", "-p", "x", *flags)
+        self.refused(1, "hob pack", "run", MOE, "--raw", "-p", "x", "--precision", "mixed")
+        self.refused(1, "none.hobpack", "run", MOE, "--raw", "-p", "x", "--pack", self.tmp / "none.hobpack")
 
     def test_q8_needs_whole_scale_blocks(self):
         self.refused(1, "multiple of 32", "run", DATA / "model" / "olmoe.gguf", "--kv", "q8", "--raw", "-p", "x")

@@ -1,10 +1,9 @@
-// Decayed use frequency: score(e, t) = sum over uses u of e of kDecay^(t - t_u). Global over
-// layers. The scores outlive the residency: an expert that returns keeps its history.
+// Decayed use frequency (LRFU): score(e, t) = sum over uses u of e of kDecay^(t - t_u). Global over
+// layers and sequences. The scores outlive the residency: an expert that returns keeps its history.
 #include <cmath>
 #include <limits>
-#include <utility>
-#include <vector>
 
+#include "experts/policies/copy_groups.h"
 #include "experts/policies/policies.h"
 
 namespace hob {
@@ -18,40 +17,32 @@ constexpr double kDecay = 0.9;
 // logarithm:
 //   rank(e) = ln score(e, t) + t * -ln kDecay,   the same for every t after the last use,
 // so nothing has to be decayed at eviction, and 64-bit floats resolve it for 1e12 steps.
-class EwmaPolicy final : public ExpertPolicy {
+class EwmaPolicy final : public GroupedPolicy {
  public:
-  explicit EwmaPolicy(const PolicyShape& shape) : stats_(shape.n_experts()) {}
+  explicit EwmaPolicy(const PolicyShape& shape) : GroupedPolicy(shape) {
+    for (int e = 0; e < shape_.n_experts(); e++)
+      set_rank_of_both(e, {-std::numeric_limits<double>::infinity(), 0});  // never used: score 0
+  }
   std::string_view name() const override { return "ewma"; }
 
-  void on_use(int expert, int64_t step) override {
-    Stat& stat = stats_[static_cast<size_t>(expert)];
+  void on_use(int expert, Precision, int64_t step) override {
     const double growth = static_cast<double>(step) * rate_;
-    stat.rank =
-        growth +
-        std::log1p(std::exp(stat.rank - growth));  // ln(score decayed to `step` + 1), rescaled
-    stat.last_use = ++n_uses_;
+    // ln(score decayed to `step` + 1), rescaled
+    const double key = growth + std::log1p(std::exp(groups_.rank(expert).key - growth));
+    set_rank_of_both(expert, {key, ++n_uses_});
   }
-
-  int choose_victim(const EvictionView& view) const override {
-    return least_valuable(view, [this](int32_t e) {
-      const Stat& stat = stats_[static_cast<size_t>(e)];
-      return std::pair(stat.rank, stat.last_use);  // equal scores: the older use goes
-    });
+  int choose_victim(const EvictionRequest& request) override {
+    return groups_.least(request.pool, [](int, int, double key) { return key; });
   }
 
  private:
-  struct Stat {
-    double rank = -std::numeric_limits<double>::infinity();  // never used: score 0
-    int64_t last_use = 0;
-  };
   const double rate_ = -std::log(kDecay);
   int64_t n_uses_ = 0;
-  std::vector<Stat> stats_;  // [expert]
 };
 
 }  // namespace
 
-std::unique_ptr<ExpertPolicy> make_ewma_policy(const PolicyShape& shape) {
+std::unique_ptr<ExpertPolicy> make_ewma_policy(const PolicyShape& shape, std::string_view) {
   return std::make_unique<EwmaPolicy>(shape);
 }
 

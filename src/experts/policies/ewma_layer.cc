@@ -7,9 +7,9 @@
 // choice on a cyclic scan, where both LRU and plain frequencies hit nothing.
 // p = sum over visits v that chose e of kDecay^(now - v) / sum over all visits of kDecay^(now - v).
 #include <cmath>
-#include <utility>
-#include <vector>
+#include <limits>
 
+#include "experts/policies/copy_groups.h"
 #include "experts/policies/policies.h"
 
 namespace hob {
@@ -21,35 +21,35 @@ constexpr double kDecay = 0.9;
 // many visits beyond the base (kDecay^-4096 = 1e187) all are divided down.
 constexpr int64_t kMaxVisits = 4096;
 
-class EwmaLayerPolicy final : public ExpertPolicy {
+// Key: the sum over an expert's uses of kDecay^-(v - base_step_).
+class EwmaLayerPolicy final : public GroupedPolicy {
  public:
-  explicit EwmaLayerPolicy(const PolicyShape& shape)
-      : n_layers_(shape.n_layers),
-        layer_of_(shape.layer_of),
-        weight_(shape.n_experts(), 0.0),
-        last_use_(shape.n_experts(), 0) {}
+  using GroupedPolicy::GroupedPolicy;
   std::string_view name() const override { return "ewma-layer"; }
 
-  void on_use(int expert, int64_t step) override {
+  void on_use(int expert, Precision, int64_t step) override {
     if (first_step_ < 0) first_step_ = base_step_ = step;
     if (step - base_step_ > kMaxVisits) rebase(step);
-    weight_[static_cast<size_t>(expert)] +=
-        std::pow(kDecay, -static_cast<double>(step - base_step_));
-    last_use_[static_cast<size_t>(expert)] = ++n_uses_;
+    if (step != step_) {
+      step_ = step;
+      weight_ = std::pow(kDecay, -static_cast<double>(step - base_step_));
+    }
+    set_rank_of_both(expert, {groups_.rank(expert).key + weight_, ++n_uses_});
   }
 
-  int choose_victim(const EvictionView& view) const override {
+  int choose_victim(const EvictionRequest& request) override {
     // 1/p = total(visits) / weight. Layers behind the present one were visited in this step,
     // those ahead were not yet.
-    const double now = total(view.step), before = total(view.step - 1);
-    return least_valuable(view, [&](int32_t e) {
-      const auto i = static_cast<size_t>(e);
-      const int layer = layer_of_[i];
-      const bool ahead = layer > view.layer;
-      const int way = ahead ? layer - view.layer : layer - view.layer + n_layers_;
-      const double time =
-          static_cast<double>(way) / n_layers_ + (ahead ? before : now) / weight_[i];
-      return std::pair(-time, last_use_[i]);
+    if (request.step != totals_step_) {
+      totals_step_ = request.step;
+      now_ = total(request.step);
+      before_ = total(request.step - 1);
+    }
+    const double per_layer = 1.0 / shape_.n_layers;
+    return groups_.least(request.pool, [&](int layer, int, double key) {
+      if (key <= 0) return -std::numeric_limits<double>::infinity();  // never used
+      return -(layers_until(layer, request) * per_layer +
+               (layer > request.layer ? before_ : now_) / key);
     });
   }
 
@@ -65,20 +65,24 @@ class EwmaLayerPolicy final : public ExpertPolicy {
 
   void rebase(int64_t step) {
     const double factor = std::pow(kDecay, static_cast<double>(step - base_step_));
-    for (double& w : weight_) w *= factor;
+    for (int copy = 0; copy < shape_.n_copies(); copy++) {
+      const CopyRank r = groups_.rank(copy);
+      groups_.set_rank(copy, {r.key * factor, r.tie});
+    }
     base_step_ = step;
+    step_ = totals_step_ = -1;
   }
 
-  const int n_layers_;
-  std::vector<int32_t> layer_of_;
-  std::vector<double> weight_;  // [expert] sum of kDecay^-(v - base_step_)
-  std::vector<int64_t> last_use_;
   int64_t n_uses_ = 0, first_step_ = -1, base_step_ = -1;
+  int64_t step_ = -1;  // of the last use
+  double weight_ = 1;  // of a use in it
+  int64_t totals_step_ = -1;
+  double now_ = 0, before_ = 0;  // total() at that step and before it
 };
 
 }  // namespace
 
-std::unique_ptr<ExpertPolicy> make_ewma_layer_policy(const PolicyShape& shape) {
+std::unique_ptr<ExpertPolicy> make_ewma_layer_policy(const PolicyShape& shape, std::string_view) {
   return std::make_unique<EwmaLayerPolicy>(shape);
 }
 

@@ -1,29 +1,30 @@
-#include <vector>
-
+// The copy whose last use is the longest ago goes. A copy that was never used goes before all.
+#include "experts/policies/copy_groups.h"
 #include "experts/policies/policies.h"
 
 namespace hob {
 namespace {
 
-class LruPolicy final : public ExpertPolicy {
+class LruPolicy final : public GroupedPolicy {
  public:
-  explicit LruPolicy(const PolicyShape& shape) : last_use_(shape.n_experts(), 0) {}
+  using GroupedPolicy::GroupedPolicy;
   std::string_view name() const override { return "lru"; }
 
-  void on_use(int expert, int64_t) override { last_use_[static_cast<size_t>(expert)] = ++n_uses_; }
-
-  int choose_victim(const EvictionView& view) const override {
-    return least_valuable(view, [this](int32_t e) { return last_use_[static_cast<size_t>(e)]; });
+  void on_use(int expert, Precision used, int64_t) override {
+    n_uses_++;
+    groups_.set_rank(shape_.copy_of(expert, used), {static_cast<double>(n_uses_), n_uses_});
+  }
+  int choose_victim(const EvictionRequest& request) override {
+    return groups_.least(request.pool, [](int, int, double key) { return key; });
   }
 
  private:
   int64_t n_uses_ = 0;
-  std::vector<int64_t> last_use_;  // [expert] serial number of the last use, 0 = never
 };
 
 }  // namespace
 
-std::unique_ptr<ExpertPolicy> make_lru_policy(const PolicyShape& shape) {
+std::unique_ptr<ExpertPolicy> make_lru_policy(const PolicyShape& shape, std::string_view) {
   return std::make_unique<LruPolicy>(shape);
 }
 

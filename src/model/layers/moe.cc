@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "base/error.h"
 #include "model/layers/ffn.h"
@@ -17,6 +18,7 @@ MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k,
       rule_(precision, max_rows * top_k),
       prefetcher_(spec, max_rows, top_k),
       choice_wants_(ids_.size(), Want::kHigh),
+      strict_ids_(precision.strict ? ids_.size() : 0),
       expert_wants_(static_cast<size_t>(n_experts_)) {
   wants_.reserve(static_cast<size_t>(n_experts_));
   groups_.reserve(static_cast<size_t>(n_experts_));
@@ -27,10 +29,10 @@ uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
   const uint64_t n_choices = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(top_k);
   // Id, weight, group entry, want, score.
   const uint64_t per_choice = 3 * sizeof(int32_t) + 2 * sizeof(float) + sizeof(Want);
-  const uint64_t per_expert =
-      2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) + sizeof(ExpertLease) +
-      sizeof(Want) + sizeof(ExpertWant);
-  return Prefetcher::bytes(spec, max_rows, top_k) + n_choices * per_choice + static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
+  const uint64_t per_expert = 2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) +
+                              sizeof(ExpertLease) + sizeof(Want) + sizeof(ExpertWant);
+  return Prefetcher::bytes(spec, max_rows, top_k) + n_choices * per_choice +
+         static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
 }
 
 void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> layers, int layer,
@@ -42,25 +44,26 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
   ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
+  if (observer_)
+    observer_->on_route(layer, ctx.rows.rows(), std::span(ids_).first(n_choices),
+                        std::span(weights_).first(n_choices));
   grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);
   fail_unrouted(ctx, layer, k);
 
-  ExpertDemand demand = cache.demand(choose_precision(n, k));
-  if (!cache.resident()) {
+  const bool strict = rule_.options().strict && !rule_.exact();
+  std::optional<ExpertDemand> demand;
+  if (!strict) demand.emplace(cache.demand(choose_precision(n, k)));
+  if (!strict && !cache.resident()) {
     const LayerChoice choice{layer, std::span<const int32_t>(ids_).first(n_choices), k,
                              static_cast<int>(grouping_.keys().size())};
     prefetcher_.observe(choice);
     if (prefetch_on_) prefetcher_.prefetch(ctx, layers, choice, cache, rule_, route == nullptr);
   }
   compute_shared(ctx, w);  // while the first reads are in flight
-  while (true) {
-    {
-      const ScopedTime wait(ctx.times[Stage::kDiskWait]);
-      leases_ = demand.next(std::move(leases_));
-    }
-    if (leases_.empty()) break;
-    compute_arrived(ctx, k);
-  }
+  if (strict)
+    compute_strict(ctx, layer, k, cache);
+  else
+    compute_chosen(ctx, std::move(*demand), k);
   ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
   add_shared(ctx, w);
   ctx.times[Stage::kExperts] += now_ns() - begin_ns - (ctx.times.total() - before_ns);
@@ -79,6 +82,30 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
   const MoeSpec& moe = ctx.spec.moe;
   ctx.backend.route(ctx.act.router(n), moe.top_k, moe.renormalise, ids_.data(), weights_.data());
   return moe.top_k;
+}
+
+void MoeBlock::compute_chosen(const LayerContext& ctx, ExpertDemand demand, int k) {
+  while (true) {
+    {
+      const ScopedTime wait(ctx.times[Stage::kDiskWait]);
+      leases_ = demand.next(std::move(leases_));
+    }
+    if (leases_.empty()) break;
+    compute_arrived(ctx, k);
+  }
+}
+
+// One demand per precision, each with only the choices that want it; the rest is skipped.
+void MoeBlock::compute_strict(const LayerContext& ctx, int layer, int k, ExpertCache& cache) {
+  const size_t n_choices = static_cast<size_t>(ctx.rows.n()) * static_cast<size_t>(k);
+  rule_.decide(weights_.data(), ctx.rows.n(), k, choice_wants_.data());
+  for (const Want want : {Want::kSkip, Want::kLow, Want::kHigh}) {
+    for (size_t c = 0; c < n_choices; c++) strict_ids_[c] = choice_wants_[c] == want ? ids_[c] : -1;
+    grouping_.build(layer, std::span<const int32_t>(strict_ids_).first(n_choices), k);
+    wants_.clear();
+    for (const ExpertKey key : grouping_.keys()) wants_.push_back({key, want});
+    compute_chosen(ctx, cache.demand(wants_), k);
+  }
 }
 
 // What the step wants of each expert that some row chose: the most that any row wants.
@@ -128,7 +155,8 @@ void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
     }
     if (lease.skipped()) {
       const Mat parts = ctx.act.parts(ctx.rows.n() * k);
-      for (int32_t out_row : grouping_.out_rows(e)) std::fill_n(parts.row(out_row), parts.cols, 0.f);
+      for (int32_t out_row : grouping_.out_rows(e))
+        std::fill_n(parts.row(out_row), parts.cols, 0.f);
       continue;
     }
     groups_.push_back({lease.weight(kGate), lease.weight(kUp), lease.weight(kDown),
@@ -140,7 +168,8 @@ void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
   if (!expert_observer_) return;
   size_t group = 0;
   for (const ExpertLease& lease : leases_)
-    if (!lease.error() && !lease.skipped()) expert_observer_->saw(lease.key(), groups_[group++], ctx.act.norm(n));
+    if (!lease.error() && !lease.skipped())
+      expert_observer_->saw(lease.key(), groups_[group++], ctx.act.norm(n));
 }
 
 // The row goes on with a zero in place of the missing part, so that the step stays one code path.

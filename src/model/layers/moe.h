@@ -34,10 +34,13 @@ class MoeBlock {
   PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
   void set_expert_observer(ExpertObserver* observer) { expert_observer_ = observer; }
+  void set_observer(RouteObserver* observer) { observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
   std::span<const ExpertWant> choose_precision(int n, int k);
+  void compute_chosen(const LayerContext& ctx, ExpertDemand demand, int k);
+  void compute_strict(const LayerContext& ctx, int layer, int k, ExpertCache& cache);
   void compute_arrived(const LayerContext& ctx, int k);
   void count_uses(const ExpertLease& lease, int k);
   void compute_shared(const LayerContext& ctx, const LayerWeights& w);
@@ -46,14 +49,16 @@ class MoeBlock {
   void fail_unrouted(const LayerContext& ctx, int layer, int k);
 
   int n_experts_;
+  RouteObserver* observer_ = nullptr;
   std::vector<int32_t> ids_;    // [max_rows, top_k]
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;
   PrecisionRule rule_;
   Prefetcher prefetcher_;
   bool prefetch_on_ = false;
-  std::vector<Want> choice_wants_;  // [max_rows, top_k]
-  std::vector<Want> expert_wants_;  // [n_experts]: the strongest of its rows
+  std::vector<Want> choice_wants_;   // [max_rows, top_k]
+  std::vector<int32_t> strict_ids_;  // [max_rows, top_k]: those of one want; empty unless strict
+  std::vector<Want> expert_wants_;   // [n_experts]: the strongest of its rows
   std::vector<ExpertWant> wants_;
   PrecisionCounts counts_;
   std::vector<ExpertGroup> groups_;

@@ -28,8 +28,8 @@ float ScoreProfile::quantile(float q) const {
   for (int bin = 0; bin < kBins; bin++) {
     const auto here = static_cast<double>(count_[static_cast<size_t>(bin)]);
     if (seen + here >= want && here > 0)
-      return static_cast<float>(
-          std::clamp(1 + kLeast - std::exp(-(bin + (want - seen) / here) / kBinsPerUnit), 0.0, 1.0));
+      return static_cast<float>(std::clamp(
+          1 + kLeast - std::exp(-(bin + (want - seen) / here) / kBinsPerUnit), 0.0, 1.0));
     seen += here;
   }
   return 1.f;
@@ -45,44 +45,29 @@ float PrecisionRule::t2() const {
   return options_.t2 ? *options_.t2 : profile_.quantile(options_.q2);
 }
 
-// s of one row's choices, in their own order. Equal weights: the earlier one counts as the more
-// important. NaN weights (a row that fails anyway) come out as 0: wanted high.
-void PrecisionRule::scores(const float* weights, int k, float* out) const {
-  float total = 0;
-  for (int i = 0; i < k; i++) total += weights[i];
-  for (int i = 0; i < k; i++) {
-    float before = 0;
-    for (int j = 0; j < k; j++)
-      if (weights[j] > weights[i] || (weights[j] == weights[i] && j < i)) before += weights[j];
-    const float s = before / total;
-    out[i] = s > 0 ? s : 0.f;
-  }
+void PrecisionRule::apply(int n, int k, Want* wants) const {
+  const Thresholds thresholds{t1(), t2()};
+  for (size_t i = 0; i < static_cast<size_t>(n) * static_cast<size_t>(k); i++)
+    wants[i] = wanted(scores_[i], scores_[i] == 0, options_.mode, thresholds);
 }
 
-void PrecisionRule::apply(int n_choices, const float* scores, Want* wants) const {
-  const float low_from = t1();
-  const float skip_from = options_.mode == PrecisionMode::kMixedSkip ? t2() : INFINITY;
-  for (int i = 0; i < n_choices; i++) {
-    const float s = scores[i];
-    wants[i] = s == 0 || s <= low_from ? Want::kHigh : s <= skip_from ? Want::kLow : Want::kSkip;
-  }
+void PrecisionRule::score(const float* weights, int n, int k) const {
+  const size_t width = static_cast<size_t>(k);
+  HOB_CHECK(static_cast<size_t>(n) * width <= scores_.size());
+  for (size_t at = 0; at < static_cast<size_t>(n) * width; at += width)
+    unimportance({weights + at, width}, std::span(scores_).subspan(at, width));
 }
 
 void PrecisionRule::decide(const float* weights, int n, int k, Want* wants) {
-  HOB_CHECK(static_cast<size_t>(n) * static_cast<size_t>(k) <= scores_.size());
-  for (int r = 0; r < n; r++) {
-    float* s = scores_.data() + r * k;
-    scores(weights + r * k, k, s);
-    for (int i = 0; i < k; i++)
-      if (s[i] > 0) profile_.add(s[i]);
-  }
-  apply(n * k, scores_.data(), wants);
+  score(weights, n, k);
+  for (size_t i = 0; i < static_cast<size_t>(n) * static_cast<size_t>(k); i++)
+    if (scores_[i] > 0) profile_.add(scores_[i]);
+  apply(n, k, wants);
 }
 
 void PrecisionRule::guess(const float* weights, int n, int k, Want* wants) const {
-  HOB_CHECK(static_cast<size_t>(n) * static_cast<size_t>(k) <= scores_.size());
-  for (int r = 0; r < n; r++) scores(weights + r * k, k, scores_.data() + r * k);
-  apply(n * k, scores_.data(), wants);
+  score(weights, n, k);
+  apply(n, k, wants);
 }
 
 }  // namespace hob

@@ -12,8 +12,8 @@
 
 namespace hob {
 
-// Which share of the scores lies below a value: a histogram over [0, 1]. Fed by the routing itself, so
-// that the thresholds fit any model; the first layer of the first step has n * (k - 1) samples.
+// Which share of the scores lies below a value: a histogram over [0, 1]. Fed by the routing itself,
+// so that the thresholds fit any model; the first layer of the first step has n * (k - 1) samples.
 class ScoreProfile {
  public:
   void add(float score);
@@ -40,8 +40,8 @@ class PrecisionRule {
   float t2() const;
 
  private:
-  void scores(const float* weights, int k, float* out) const;
-  void apply(int n_choices, const float* scores, Want* wants) const;
+  void score(const float* weights, int n, int k) const;  // into scores_
+  void apply(int n, int k, Want* wants) const;
   PrecisionOptions options_;
   ScoreProfile profile_;
   mutable std::vector<float> scores_;

@@ -59,24 +59,107 @@ TEST_F(RouteTraceTest, Reads) {
   EXPECT_FLOAT_EQ(t.at(5, 1)[0].weight, 0.75f);
 }
 
-TEST_F(RouteTraceTest, OnlyTheFirstTurn) {
-  EXPECT_EQ(read(kHeader + body(1, 2) + "1,0,0,0,0,1,1,0,0\n").n_decode_tok, 2);
+TEST_F(RouteTraceTest, TurnsAreSequences) {
+  std::string second = body(1, 1);
+  for (size_t at = 0; (at = second.find("\n0,", at)) != std::string::npos;) second[++at] = '1';
+  second[0] = '1';
+  const std::string text = kHeader + body(1, 2) + second;
+  EXPECT_EQ(read(text).n_decode_tok, 2);
+  const std::vector<RouteTrace> turns = read_route_traces(path_);
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[1].n_tok(), 2);
+  EXPECT_NE(error(kHeader + second + body(1, 1)).find("expected turn 1 or later"),
+            std::string::npos);
+}
+
+// As llama.cpp computes it: a chunk layer by layer, and the last layer only for the row whose
+// logits are wanted.
+TEST_F(RouteTraceTest, PromptLayerByLayerWithoutTheLastLayersRows) {
+  const RouteTrace t = read(std::string(kHeader) +
+                            "0,0,0,0,0,1,.5,0,0\n0,0,0,0,1,2,.5,0,0\n0,0,1,0,0,3,.5,0,0\n"
+                            "0,0,1,0,1,4,.5,0,0\n0,0,1,1,0,5,.5,0,0\n0,0,1,1,1,6,.5,0,0\n"
+                            "0,1,2,0,0,1,.5,0,0\n0,1,2,0,1,2,.5,0,0\n0,1,2,1,0,3,.5,0,0\n"
+                            "0,1,2,1,1,4,.5,0,0\n");
+  EXPECT_EQ(t.n_prompt_tok, 2);
+  EXPECT_FALSE(t.has(0, 1));
+  EXPECT_TRUE(t.has(1, 1));
+  EXPECT_EQ(t.at(1, 0)[1].expert, 4);
+  // A replay takes the nearest that is there.
+  TraceRouting routing(t);
+  routing.replay_prompt();
+  const StepRow row{.token = 0, .position = 0, .seq = 0, .kv_write_slot = 0, .kv_read = {}};
+  int32_t ids[2];
+  float weights[2];
+  routing.route(1, {&row, 1}, ids, weights);
+  EXPECT_EQ(ids[0], 5);
 }
 
 TEST_F(RouteTraceTest, ErrorsNameTheLine) {
-  EXPECT_NE(error(kHeader + std::string("0,0,0,0,0,x,1\n")).find(":4:"), std::string::npos);
-  EXPECT_NE(error(kHeader + std::string("0,0,0,0,0,8,1\n")).find("expert < 8"), std::string::npos);
-  EXPECT_NE(error(kHeader + std::string("0,0,0,2,0,1,1\n")).find("layer < 2"), std::string::npos);
-  EXPECT_NE(error(kHeader + std::string("0,0,0,0,2,1,1\n")).find("slot < 2"), std::string::npos);
-  EXPECT_NE(error(kHeader + std::string("0,0,7,0,0,1,1\n")).find("got 7"), std::string::npos);
-  EXPECT_NE(error(kHeader + std::string("0,0,0,0,0,1\n")).find(":4:"), std::string::npos);
-  EXPECT_NE(error(kHeader + body(2, 0)).find("decode token"), std::string::npos);
-  EXPECT_NE(error(kHeader + body(1, 1) + "0,1,2,0,0,1,1\n").find("missing"), std::string::npos);
+  const auto at_line_4 = [&](const std::string& row, const char* what) {
+    const std::string text = error(kHeader + row);
+    EXPECT_NE(text.find(":4: "), std::string::npos) << text;
+    EXPECT_NE(text.find(what), std::string::npos) << text;
+  };
+  at_line_4("0,0,0,0,0,x,1,0,0\n", "expected a number, got 'x'");
+  at_line_4("0,0,0,0,0,8,1,0,0\n", "expert < 8");
+  at_line_4("0,0,0,0,0,-1,1,0,0\n", "expert < 8");
+  at_line_4("0,0,0,2,0,1,1,0,0\n", "layer < 2");
+  at_line_4("0,0,0,0,2,1,1,0,0\n", "slot < 2");
+  at_line_4("0,0,7,0,0,1,1,0,0\n", "got 7");
+  at_line_4("0,2,0,0,0,1,1,0,0\n", "phase 0 or 1");
+  at_line_4("0,0,0,0,0,1,1\n", "expected 9 columns, got 7");
+  at_line_4("0,0,0,0,0,1,1,0,0,0\n", "expected 9 columns, got 10");
+  at_line_4("0,0,0,0,0,1", "expected 9 columns, got 6");
+  at_line_4("0,0,0,0,0,1,nan,0,0\n", "weight >= 0, got nan");
+  at_line_4("0,0,0,0,0,1,inf,0,0\n", "weight >= 0");
+  at_line_4("0,0,0,0,0,1,-1,0,0\n", "weight >= 0");
+  at_line_4("0,0,0,0,0,99999999999,1,0,0\n", "expected a number");
+  at_line_4("nonsense\n", "expected 9 columns, got 1");
+}
+
+TEST_F(RouteTraceTest, RowsThatDoNotFitTogether) {
+  EXPECT_NE(error(kHeader + body(1, 1) + "0,1,1,0,0,3,1,0,0\n").find(":12: expected one row"),
+            std::string::npos);
+  EXPECT_NE(error(std::string(kHeader) + "0,0,0,0,0,3,1,0,0\n0,0,0,0,1,3,1,0,0\n")
+                .find(":5: expected distinct"),
+            std::string::npos);
+  EXPECT_NE(error(kHeader + body(1, 1) + "0,0,2,0,0,1,1,0,0\n").find("expected phase 1"),
+            std::string::npos);
+  EXPECT_NE(error(kHeader + body(2, 0)).find("at least one decode token"), std::string::npos);
+  EXPECT_NE(error(kHeader + body(1, 1) + "0,1,2,0,0,1,1,0,0\n").find("1 are missing"),
+            std::string::npos);
+  const std::string whole = kHeader + body(1, 3);
+  for (size_t n = whole.size() - 40; n < whole.size(); n++)
+    EXPECT_NE(error(whole.substr(0, n)) == "", n < whole.size() - 1) << n;
+}
+
+TEST_F(RouteTraceTest, Headers) {
   EXPECT_NE(error("").find("header"), std::string::npos);
   EXPECT_NE(error("0,0,0,0,0,1,1\n").find("header"), std::string::npos);
   EXPECT_NE(error("# model=m n_layer=99999999 n_expert=8 n_expert_used=2\n").find("header"),
             std::string::npos);
+  EXPECT_NE(error("# model=m n_layer=4000 n_expert=4000 n_expert_used=4000\n").find("header"),
+            std::string::npos);
+  EXPECT_NE(error("# model=m n_layer=x n_expert=8 n_expert_used=2\n").find(":1: "),
+            std::string::npos);
+  EXPECT_NE(error("# model=m n_layer=2 n_expert=8 n_expert_used=2\n# layer=2 expert_bytes=9\n")
+                .find(":2: expected layer < 2"),
+            std::string::npos);
+  EXPECT_NE(error("# model=m n_layer=2 n_expert=8 n_expert_used=2\nturn,step\n")
+                .find(":2: expected columns"),
+            std::string::npos);
+  EXPECT_NE(error(kHeader).find("no rows"), std::string::npos);
   EXPECT_THROW(read_route_trace("/no/such/file"), Error);
+}
+
+TEST_F(RouteTraceTest, SizesAndOtherColumns) {
+  const std::string text =
+      "# model=m n_layer=1 n_expert=4 n_expert_used=1\n# layer=0 expert_bytes=77 dense_bytes=5\n"
+      "turn,phase,step,layer,slot,expert,weight,predicted,x\r\n0,1,0,0,0,2,1,3,hello\r\n";
+  const RouteTrace t = read(text);
+  EXPECT_EQ(t.expert_bytes, std::vector<uint64_t>{77});
+  EXPECT_EQ(t.predicted, std::vector<int32_t>{3});
+  EXPECT_NE(error(text + "0,1,1,0,0,2,1,4,x\n").find("predicted expert < 4"), std::string::npos);
 }
 
 TEST_F(RouteTraceTest, MismatchIsAnError) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <map>
 
 #include "base/error.h"
 #include "unit/model/model_checks_util.h"
@@ -133,6 +134,39 @@ TEST(Decoder, RouteOverrideMayUseMoreExpertsThanTheModel) {
   EXPECT_FALSE(same_row(model, own, forced, 7));
   model.decoder().set_route_override(nullptr);
   EXPECT_TRUE(same_row(model, own, forward(model, {{5, 6, 7, 8, 9, 10, 11, 12}}), 7));
+}
+
+// What an observer saw, forced on the same rows, gives the same bits: nothing is missed or
+// reordered.
+TEST(Decoder, AnObservedRoutingReplaysToTheSameLogits) {
+  struct Tape : RouteObserver, RouteOverride {
+    std::map<std::pair<int, int>, std::vector<std::pair<int32_t, float>>>
+        choices;  // layer, position
+    void on_route(int layer, std::span<const StepRow> rows, std::span<const int32_t> ids,
+                  std::span<const float> weights) override {
+      const size_t k = ids.size() / rows.size();
+      for (size_t i = 0; i < ids.size(); i++)
+        choices[{layer, rows[i / k].position}].emplace_back(ids[i], weights[i]);
+    }
+    int top_k() const override { return static_cast<int>(choices.begin()->second.size()); }
+    void route(int layer, std::span<const StepRow> rows, int32_t* ids, float* weights) override {
+      for (const StepRow& row : rows)
+        for (const auto& [id, weight] : choices.at({layer, row.position})) {
+          *ids++ = id;
+          *weights++ = weight;
+        }
+    }
+  } tape;
+  ModelHarness model(find_logits_fixture("olmoe") + ".gguf", make_naive_backend, {.max_rows = 8});
+  const std::vector<Tokens> sequence = {{5, 6, 7, 8, 9, 10, 11, 12}};
+  model.decoder().set_route_observer(&tape);
+  const Step own = forward(model, sequence);
+  model.decoder().set_route_observer(nullptr);
+  EXPECT_EQ(tape.choices.size(), 2 * 8u);
+  const size_t n = tape.choices.size();
+  model.decoder().set_route_override(&tape);
+  EXPECT_TRUE(same_row(model, own, forward(model, sequence), 0));
+  EXPECT_EQ(tape.choices.size(), n);  // the observer was taken off
 }
 
 TEST(Decoder, StepWithoutLogitsOnlyFillsTheCache) {

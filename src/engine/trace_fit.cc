@@ -1,0 +1,48 @@
+#include "engine/trace_fit.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hob {
+namespace {
+
+double penalty_of(const Replay& replay, const std::string& policy, const SimBudget& budget) {
+  return simulate(replay, {.policy = policy, .budget = budget, .disk = {}})
+      .penalty(replay.shape.low_ratio);
+}
+
+}  // namespace
+
+std::string FitRow::policy() const {
+  return fmt::format("hobbit:{:g},{:g},{:g},{:g}", weights[0], weights[1], weights[2], weights[3]);
+}
+
+std::vector<FitRow> fit_hobbit(const Replay& replay, const FitOptions& o,
+                               const std::function<void(size_t, size_t)>& progress) {
+  HOB_CHECK(o.n_steps > 0 && !o.budgets.empty());
+  std::vector<FitRow> rows;
+  const int n = o.n_steps;
+  for (int lru = 0; lru <= n; lru++)
+    for (int lfu = 0; lru + lfu <= n; lfu++)
+      for (int lhu = 0; lru + lfu + lhu <= n; lhu++) {
+        FitRow row;
+        const int fld = n - lru - lfu - lhu;
+        const int parts[] = {lru, lfu, lhu, fld};
+        for (size_t i = 0; i < 4; i++) row.weights[i] = static_cast<double>(parts[i]) / n;
+        rows.push_back(row);
+      }
+  std::vector<double> lru;
+  for (const SimBudget& b : o.budgets) lru.push_back(std::max(penalty_of(replay, "lru", b), 1e-9));
+  for (size_t i = 0; i < rows.size(); i++) {
+    for (size_t j = 0; j < o.budgets.size(); j++)
+      rows[i].penalty += penalty_of(replay, rows[i].policy(), o.budgets[j]) / lru[j] /
+                         static_cast<double>(o.budgets.size());
+    if (progress) progress(i + 1, rows.size());
+  }
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const FitRow& a, const FitRow& b) { return a.penalty < b.penalty; });
+  return rows;
+}
+
+}  // namespace hob
