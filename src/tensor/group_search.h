@@ -8,6 +8,9 @@
 // nearest one. Neither step can raise the error, but alternating them ends in the next local
 // minimum, so it starts from many scales and keeps the best.
 #include <cstdint>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace hob::search {
 
@@ -16,8 +19,14 @@ using I4 = int32_t __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
 
 inline F4 splat(float x) { return F4{x, x, x, x}; }
+// g++ makes four instructions of the plain form on x86.
+#if defined(__SSE2__)
+inline F4 min4(F4 a, F4 b) { return _mm_min_ps(a, b); }
+inline F4 max4(F4 a, F4 b) { return _mm_max_ps(a, b); }
+#else
 inline F4 min4(F4 a, F4 b) { return a < b ? a : b; }
 inline F4 max4(F4 a, F4 b) { return a > b ? a : b; }
+#endif
 inline F4 abs4(F4 a) { return max4(a, -a); }
 inline float sum4(F4 a) { return (a[0] + a[1]) + (a[2] + a[3]); }
 // To the nearest integer, |x| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction.

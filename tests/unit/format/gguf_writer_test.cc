@@ -99,6 +99,7 @@ TEST(GgufWriterTest, RefusesWhatTheReaderWould) {
   EXPECT_THROW(writer.add("", DType::kF32, Shape{1}), Error);
   EXPECT_THROW(writer.add(std::string(64, 'n'), DType::kF32, Shape{1}), Error);
   EXPECT_THROW(writer.add("q", DType::kQ4_0, Shape{2, 33}), Error);
+  EXPECT_THROW(writer.add("i", DType::kQ2_1, Shape{2, 32}), Error);
   EXPECT_THROW(writer.add("z", DType::kF32, Shape{0, 4}), Error);
   EXPECT_THROW(writer.add("s", DType::kF32, Shape{}), Error);
   EXPECT_THROW(writer.set("", true), Error);
