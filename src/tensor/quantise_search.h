@@ -11,11 +11,14 @@ namespace hob {
 bool can_quantise_search(DType type);  // Q2_K Q3_K Q4_K Q4_0 Q2_1 Q3_0; Q8_0 (plain)
 
 // Writes row_bytes(type, n) bytes to `dst` (any alignment); n must be a multiple of the type's
-// block. `importance`: [n], > 0, of any scale; nullptr counts all alike: with nothing known about
-// the activations, the expected squared error of the product is proportional to the plain squared
-// error of the weights. An importance that is not a positive finite number counts as next to
-// nothing. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic:
-// the bytes do not depend on the machine. Throws Error(kUnimplemented) for other types.
+// block. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic: the
+// bytes do not depend on the machine. Throws Error(kUnimplemented) for other types.
+//
+// `importance`: [n], > 0, of any scale; one that is not a positive finite number counts as next to
+// nothing. nullptr: rms(block) + |x_j|. That costs a few percent of plain squared error, but large
+// weights matter more than their number: with it the KL divergence of the demo model with all
+// experts low was 10 % below that of equal importance (2 bits 2.25 and 2.59, 3 bits 0.47 and 0.52);
+// x_j^2 goes too far (2 bits 4.60).
 void quantise_row_search(DType type, const float* src, int64_t n, const float* importance,
                          std::byte* dst);
 
