@@ -159,20 +159,33 @@ struct Unit {
       x[i] = std::clamp(v, -kMaxHalf, kMaxHalf);
     }
   }
+  // For the n weights of whole blocks that load_weights has put there.
+  void load_importance(const float* from, int n, int block) {
+    if (from != nullptr && load_given_importance(from, n)) return;
+    for (int at = 0; at < n; at += block) default_importance(x + at, block, w + at);
+  }
+
+ private:
   // Scaled to a mean of 1, so that no sum over- or underflows, and never 0, so that a group of
-  // unimportant weights is still coded well.
-  void load_importance(const float* from, int n) {
-    std::fill(w, w + kMaxUnit, 1.0f);
-    if (from == nullptr) return;
+  // unimportant weights is still coded well. False when no number is usable.
+  bool load_given_importance(const float* from, int n) {
     const auto usable = [](float v) { return v > 0 && std::isfinite(v); };
     double sum = 0;
     for (int i = 0; i < n; i++) sum += usable(from[i]) ? static_cast<double>(from[i]) : 0;
-    if (!(sum > 0)) return;
+    if (!(sum > 0)) return false;
     constexpr double kLeast = 1e-5;
     for (int i = 0; i < n; i++) {
       const double v = usable(from[i]) ? static_cast<double>(from[i]) * n / sum : 0;
       w[i] = static_cast<float>(std::max(v, kLeast));
     }
+    return true;
+  }
+  static void default_importance(const float* block_x, int n, float* block_w) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += static_cast<double>(block_x[i]) * block_x[i];
+    const double rms = std::sqrt(sum / n);
+    const auto per_rms = static_cast<float>(rms > 1e-30 ? 1 / rms : 0);
+    for (int i = 0; i < n; i++) block_w[i] = 1 + std::fabs(block_x[i]) * per_rms;
   }
 };
 
@@ -182,7 +195,7 @@ void quantise_256(const float* src, int64_t n, const float* importance, std::byt
   Block b;
   for (int64_t i = 0; i < n; i += kBlock256, dst += sizeof b) {
     unit.load_weights(src + i, kBlock256);
-    unit.load_importance(importance ? importance + i : nullptr, kBlock256);
+    unit.load_importance(importance ? importance + i : nullptr, kBlock256, kBlock256);
     quantise(unit.x, unit.w, b);
     std::memcpy(dst, &b, sizeof b);
   }
@@ -195,9 +208,9 @@ void quantise_32(const float* src, int64_t n, const float* importance, std::byte
   Block b[kLanes];
   for (int64_t i = 0; i < n; i += kUnit) {
     const int n_here = static_cast<int>(std::min<int64_t>(kUnit, n - i));
-    if (n_here < kUnit) std::fill(unit.x, unit.x + kUnit, 0.0f);
+    if (n_here < kUnit) unit = Unit{};
     unit.load_weights(src + i, n_here);
-    unit.load_importance(importance ? importance + i : nullptr, n_here);
+    unit.load_importance(importance ? importance + i : nullptr, n_here, kBlock32);
     quantise(unit.x, unit.w, b);
     const size_t n_bytes = static_cast<size_t>(n_here / kBlock32) * sizeof b[0];
     std::memcpy(dst, b, n_bytes);

@@ -11,11 +11,14 @@ namespace hob {
 bool can_quantise_search(DType type);  // Q2_K Q3_K Q4_K Q4_0 Q2_1 Q3_0; Q8_0 (plain)
 
 // Writes row_bytes(type, n) bytes to `dst` (any alignment); n must be a multiple of the type's
-// block. `importance`: [n], > 0, of any scale; nullptr counts all alike: with nothing known about
-// the activations, the expected squared error of the product is proportional to the plain squared
-// error of the weights. An importance that is not a positive finite number counts as next to
-// nothing. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic:
-// the bytes do not depend on the machine. Throws Error(kUnimplemented) for other types.
+// block. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic: the
+// bytes do not depend on the machine. Throws Error(kUnimplemented) for other types.
+//
+// `importance`: [n], > 0, of any scale; one that is not a positive finite number counts as next to
+// nothing. nullptr: rms(block) + |x_j|. That costs a few percent of plain squared error, but a
+// large weight matters more than its share. Mean KL of the demo model, all experts low, 2047
+// tokens, this and equal importance: 2 bits 2.25, 2.59; 3 bits 0.47, 0.52; 4 bits 0.079, 0.075.
+// More is too much: |x_j| 3.21, x_j^2 4.60 at 2 bits.
 void quantise_row_search(DType type, const float* src, int64_t n, const float* importance,
                          std::byte* dst);
 

@@ -87,6 +87,12 @@ double search_error(DType type, const Floats& x, const Floats* importance = null
   return error(x, unpack(type, pack(type, x), x.size()), importance);
 }
 
+// With all weights of equal importance.
+double equal_error(DType type, const Floats& x) {
+  const Floats equal(x.size(), 1.0f);
+  return error(x, unpack(type, pack(type, x, &equal), x.size()));
+}
+
 // --- What rounding without a search gives: written from the formats, in plain arithmetic ---
 
 float half(double v) { return f16_to_f32(f32_to_f16(static_cast<float>(v))); }
@@ -157,7 +163,7 @@ TEST_P(QuantiseSearch, ErrorIsNotAbovePlainRounding) {
         x.begin(), x.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
     // Rows that a type holds exactly: what is left is the rounding of a half.
     const double halves = std::pow(largest * 0x1p-11, 2) * static_cast<double>(x.size());
-    EXPECT_LE(search_error(GetParam(), x), error(x, plain(GetParam(), x)) * 1.000001 + halves)
+    EXPECT_LE(equal_error(GetParam(), x), error(x, plain(GetParam(), x)) * 1.000001 + halves)
         << name;
   }
 }
@@ -187,6 +193,27 @@ TEST_P(QuantiseSearch, ImportanceMovesTheErrorToWhereItCountsLess) {
     without += search_error(type, x, &importance);
   }
   EXPECT_LT(with, 0.9 * without);
+}
+
+TEST_P(QuantiseSearch, ByDefaultLargeWeightsCountMore) {
+  const DType type = GetParam();
+  if (type == DType::kQ8_0) return;  // plain
+  const Floats x = heavy_tailed(8 * kCols, 12);
+  Floats importance(x.size());
+  const auto block = static_cast<size_t>(dtype_info(type).block);
+  for (size_t at = 0; at < x.size(); at += block) {
+    double sum = 0;
+    for (size_t i = at; i < at + block; i++) sum += static_cast<double>(x[i]) * x[i];
+    const auto rms = static_cast<float>(std::sqrt(sum / static_cast<double>(block)));
+    for (size_t i = at; i < at + block; i++) importance[i] = 1 + std::fabs(x[i]) / rms;
+  }
+  const Floats equal(x.size(), 1.0f);
+  const Floats flat = unpack(type, pack(type, x, &equal), x.size());
+  EXPECT_LT(search_error(type, x, &importance), 0.995 * error(x, flat, &importance));
+  EXPECT_GT(search_error(type, x), equal_error(type, x));
+  // Given as numbers it has the same effect.
+  const Floats given = unpack(type, pack(type, x, &importance), x.size());
+  EXPECT_NEAR(error(x, given) / search_error(type, x), 1.0, 1e-3);
 }
 
 TEST_P(QuantiseSearch, TheUnitOfImportanceDoesNotMatter) {
@@ -286,7 +313,7 @@ TEST(QuantiseSearchQuality, NormalWeights) {
                           {DType::kQ2_1, 0.0905, 1.2}, {DType::kQ3_0, 0.0275, 1.14}};
   for (const Bound& bound : bounds) {
     SCOPED_TRACE(dtype_info(bound.type).name);
-    const double found = search_error(bound.type, x);
+    const double found = equal_error(bound.type, x);
     EXPECT_LT(found / signal, bound.max_nmse);
     EXPECT_GT(found / signal, bound.max_nmse * 0.93) << "the bound is loose";
     EXPECT_GT(error(x, plain(bound.type, x)) / found, bound.min_gain);
