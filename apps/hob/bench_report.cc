@@ -136,8 +136,9 @@ void BenchReport::add(const BenchTest& test) const {
                                    {"gop_s", r.total.ops_per_s / kGiga},
                                    {"gb_share", r.total.ram_share},
                                    {"gop_share", r.total.compute_share},
-                                   {"prefetch_gain", run.prefetch_gain},
+                                   
                                    {"stages", stages}};
+  if (run.prefetch_gain != 1) object["prefetch_gain"] = run.prefetch_gain;
   if (run.precision.n_uses > 0) add_precision(object, run.precision, run.thresholds);
   write_json(object);
 }

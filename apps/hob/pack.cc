@@ -132,7 +132,7 @@ std::optional<Calibration> run_calibration(const Options& o, const std::function
 
 std::string describe(const PackChoice& choice, const std::optional<Calibration>& calibration) {
   std::string text =
-      fmt::format("high={:d};bits={};quantiser=search/1", choice.high, choice.low_bits);
+      fmt::format("high={:d};bits={};quantiser=search/2", choice.high, choice.low_bits);
   if (calibration)
     text += fmt::format(";calibration_tokens={};calibration_hash={:016x}", calibration->n_tok,
                         calibration->text_hash);

@@ -2,15 +2,16 @@
 // Decides by measurement whether prefetching pays, step by step. Reading ahead costs bandwidth when
 // guesses are wrong and may delay what is certain; whether it pays depends on disk, cache and text,
 // so no rule set in advance is right.
-#include <array>
 #include <cstdint>
 
 namespace hob {
 
 enum class PrefetchMode : uint8_t { kOff, kOn, kAuto };
 
-// Pure: the caller brings the times. Steps come in blocks. Auto starts with a trial (blocks in
-// turns), then keeps what was faster and tries the other in one block of kRetry.
+// Pure: the caller brings the times. Steps come in blocks. Auto starts with a trial (off, on, on,
+// off), then keeps what was faster and tries the other in one block of kRetry. Only neighbouring
+// blocks are compared, in both orders: a cache that fills, or a text that changes, drifts slower
+// than that and cancels out.
 class PrefetchGovernor {
  public:
   explicit PrefetchGovernor(PrefetchMode mode) : mode_(mode) {}
@@ -25,17 +26,24 @@ class PrefetchGovernor {
   bool wins() const { return gain() > 1 + kMargin; }
   uint64_t n_steps_on() const { return n_steps_on_; }
 
-  static constexpr int kBlock = 2;       // the first step after a change pays for it: not counted
+  static constexpr int kBlock = 3;  // the first step after a change pays for it: not counted
   static constexpr int kTrialBlocks = 4;
   // A losing prefetch in one block of 24 costs 3 % only when it loses 72 %.
   static constexpr int kRetry = 24;
   static constexpr double kMargin = 0.01;
 
  private:
+  bool on_in_block(int64_t block) const;
+  void end_block(bool was_on, double seconds);
+
   PrefetchMode mode_;
   int64_t step_ = 0;
   uint64_t n_steps_on_ = 0;
-  std::array<double, 2> mean_{};  // decayed mean seconds per step: off, on
+  double block_seconds_ = 0;
+  double last_seconds_ = 0;  // of the block before; 0 = there was none
+  bool last_on_ = false;
+  double log_gain_ = 0;  // decayed mean over pairs of blocks of ln(off / on)
+  int n_pairs_ = 0;
 };
 
 }  // namespace hob

@@ -30,7 +30,7 @@ class Record(HobTest):
         size = self.json_lines("show", OLMOE)[0]["experts"]["bytes_per_expert"]
         for policy in ["lru", "lfu", "ewma", "ewma-layer", "hobbit:0.4,0.2,0.2,0.2"]:
             run = self.json_lines("run", OLMOE, *PROMPT, "-n", N + 1, "--ignore-eos", "--expert-cache", 5 * size,
-                                  "--policy", policy, "--quiet")[0]
+                                  "--policy", policy, "--prefetch", "off", "--quiet")[0]
             sim = self.json_lines("trace", "sim", trace, "--cache", 5 * size, "--policy", policy)[0]
             self.assertAlmostEqual(run["hit_rate"], sim["hit_rate"], delta=0.06, msg=policy)
 

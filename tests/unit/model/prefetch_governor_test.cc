@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 
 namespace hob {
@@ -53,6 +54,14 @@ TEST(PrefetchGovernor, FollowsAChange) {
   EXPECT_FALSE(governor.wins());
   run(governor, 1000, 1, 0.7);
   EXPECT_TRUE(governor.wins());
+}
+
+// Steps get faster as the cache fills; that must not be taken for a gain.
+TEST(PrefetchGovernor, AWarmingCacheIsNoGain) {
+  PrefetchGovernor governor(PrefetchMode::kAuto);
+  for (int i = 0; i < 200; i++) governor.record((1 + 4 * std::exp(-i / 20.)) * (governor.on() ? 1.1 : 1));
+  EXPECT_FALSE(governor.wins());
+  EXPECT_NEAR(governor.gain(), 1 / 1.1, 0.05);
 }
 
 }  // namespace
