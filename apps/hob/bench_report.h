@@ -36,6 +36,7 @@ class BenchReport {
  private:
   Roofline roofline_of(const BenchRun& run) const;
   double bound_tok_s(const BenchRun& run) const;
+  double overlap_bound_tok_s(const BenchRun& run) const;
   void print_stages(const BenchTest& test, const BenchRun& run) const;
 
   ModelSession& session_;

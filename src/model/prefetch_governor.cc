@@ -23,7 +23,7 @@ bool PrefetchGovernor::on() const { return on_in_block(step_ / kBlock); }
 void PrefetchGovernor::record(double seconds) {
   const bool was_on = on();
   n_steps_on_ += was_on;
-  if (step_ % kBlock != 0) block_seconds_ += seconds;
+  if (step_ % kBlock >= kUncounted) block_seconds_ += seconds;
   step_++;
   if (step_ % kBlock != 0) return;
   end_block(was_on, block_seconds_);

@@ -26,11 +26,14 @@ class PrefetchGovernor {
   bool wins() const { return gain() > 1 + kMargin; }
   uint64_t n_steps_on() const { return n_steps_on_; }
 
-  static constexpr int kBlock = 3;  // the first step after a change pays for it: not counted
+  static constexpr int kBlock = 8;
+  // The first steps after a change pay for it, or live on what the block before has read: not
+  // counted.
+  static constexpr int kUncounted = 2;
   static constexpr int kTrialBlocks = 4;
   // A losing prefetch in one block of 24 costs 3 % only when it loses 72 %.
   static constexpr int kRetry = 24;
-  static constexpr double kMargin = 0.01;
+  static constexpr double kMargin = 0.03;  // what a block's gain owes to the blocks beside it
 
  private:
   bool on_in_block(int64_t block) const;

@@ -50,7 +50,7 @@ TEST(PrefetchGovernor, AWinningPrefetchStaysOn) {
 
 TEST(PrefetchGovernor, FollowsAChange) {
   PrefetchGovernor governor(PrefetchMode::kAuto);
-  run(governor, 500, 1, 1.4);
+  run(governor, 1000, 1, 1.4);
   EXPECT_FALSE(governor.wins());
   run(governor, 1000, 1, 0.7);
   EXPECT_TRUE(governor.wins());
