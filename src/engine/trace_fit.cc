@@ -1,6 +1,7 @@
 #include "engine/trace_fit.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -40,8 +41,9 @@ std::vector<FitRow> fit_hobbit(const Replay& replay, const FitOptions& o,
                          static_cast<double>(o.budgets.size());
     if (progress) progress(i + 1, rows.size());
   }
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const FitRow& a, const FitRow& b) { return a.penalty < b.penalty; });
+  std::sort(rows.begin(), rows.end(), [](const FitRow& a, const FitRow& b) {
+    return std::tie(a.penalty, a.weights) < std::tie(b.penalty, b.weights);
+  });
   return rows;
 }
 

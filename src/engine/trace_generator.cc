@@ -55,11 +55,11 @@ class Layer {
     const std::vector<double> own = random_scores(o_.n_experts, random);
     std::vector<size_t> order(n);
     std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       const auto score = [&](size_t e) {
         return o_.model_mix * model_scores_[e] + (1 - o_.model_mix) * own[e];
       };
-      return score(a) > score(b);
+      return score(a) > score(b) || (score(a) == score(b) && a < b);
     });
     popularity_.assign(n, 0);
     for (size_t rank = 0; rank < n; rank++)

@@ -44,8 +44,9 @@ class StaticPinPolicy final : public GroupedPolicy {
     frozen_ = true;
     std::vector<int> order(counts_.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-      return counts_[static_cast<size_t>(a)] > counts_[static_cast<size_t>(b)];
+    std::sort(order.begin(), order.end(), [&](int a, int b) {
+      const int64_t na = counts_[static_cast<size_t>(a)], nb = counts_[static_cast<size_t>(b)];
+      return na > nb || (na == nb && a < b);
     });
     order.resize(std::min(order.size(), n_pinned_));
     for (const int e : order) groups_.set_class(e, 1);
