@@ -236,6 +236,11 @@ Runner setup_pack(CLI::App& app) {
   app.add_option("--bits", o->bits,
                  "bits per weight of the low copy: 2, 3 or 4; default 4 for 16-bit models, else 2")
       ->check(CLI::Range(2, 4));
+  app.add_option_function<std::string>(
+         "--low", [o](const std::string& type) { o->bits = type[1] - '0'; },
+         "the same as a type: q2, q3 or q4")
+      ->check(CLI::IsMember({"q2", "q3", "q4"}))
+      ->excludes("--bits");
   app.add_flag("--no-low", o->no_low, "no low copy");
   app.add_flag("--no-high", o->no_high,
                "only a low copy: the original stays in the model file, three reads each");

@@ -20,6 +20,7 @@ Runner setup_trace(CLI::App& app) {
   app.require_subcommand(1);
   for (const Command& command : kTraceCommands) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);
+    if (command.name == std::string_view("sim")) sub->alias("replay");
     sub->callback([chosen, runner = command.setup(*sub)] { *chosen = runner; });
   }
   return [chosen] { (*chosen)(); };
