@@ -76,15 +76,14 @@ double BenchReport::bound_tok_s(const BenchRun& run) const {
 }
 
 // Tokens per second if only the reads of a layer's experts and their computation overlapped, both
-// as fast as measured: 1 / (t_dense + max(t_experts, t_io)). Layers wait for one another, so without
-// looking ahead nothing can be faster. 0: nothing was read.
+// as fast as measured: 1 / (t_dense + max(t_experts, t_io)). Layers wait for one another, so
+// without looking ahead nothing can be faster. 0: nothing was read.
 double BenchReport::overlap_bound_tok_s(const BenchRun& run) const {
   if (run.usage.bytes_read == 0 || peaks_.disk_bytes_per_s <= 0) return 0;
   const auto ns = [&](Stage stage) { return static_cast<double>(run.times[stage]); };
   const double t_experts = ns(Stage::kExperts) * 1e-9;
-  const double t_dense = (static_cast<double>(run.times.total()) - ns(Stage::kExperts) -
-                          ns(Stage::kDiskWait)) *
-                         1e-9;
+  const double t_dense =
+      (static_cast<double>(run.times.total()) - ns(Stage::kExperts) - ns(Stage::kDiskWait)) * 1e-9;
   const double t_io = static_cast<double>(run.usage.bytes_read) / peaks_.disk_bytes_per_s;
   return run.usage.n_tok / (t_dense + std::max(t_experts, t_io));
 }
@@ -120,8 +119,9 @@ void BenchReport::add(const BenchTest& test) const {
                     bound, format_size(own_peak_bytes())));
     print_stages(test, run);
     if (const double overlap = overlap_bound_tok_s(run); overlap > 0)
-      write_out(fmt::format("  1 / (t_dense + max(t_experts, t_io)) = {:.2f} tok/s: {:.0f} % of it\n",
-                            overlap, 100 * run.usage.tok_s() / overlap));
+      write_out(
+          fmt::format("  1 / (t_dense + max(t_experts, t_io)) = {:.2f} tok/s: {:.0f} % of it\n",
+                      overlap, 100 * run.usage.tok_s() / overlap));
     if (run.precision.n_uses > 0)
       write_out("  " + precision_text(run.precision, run.thresholds) + "\n");
     if (run.prefetch_gain != 1)
@@ -153,7 +153,7 @@ void BenchReport::add(const BenchTest& test) const {
                                    {"gop_s", r.total.ops_per_s / kGiga},
                                    {"gb_share", r.total.ram_share},
                                    {"gop_share", r.total.compute_share},
-                                   
+
                                    {"stages", stages}};
   if (const double overlap = overlap_bound_tok_s(run); overlap > 0)
     object["overlap_bound_tok_s"] = overlap;

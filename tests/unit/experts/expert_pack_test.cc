@@ -1,6 +1,7 @@
 // Slabs, two precisions, prefetch.
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <random>
 
 #include "packed_model_util.h"
@@ -53,7 +54,8 @@ TEST(ExpertPack, ReadsASlabInPieces) {
 TEST(ExpertPrecision, WhichVersionServesWhichWant) {
   PackedModel model(kShapes, false);
   ExpertCache cache(model.geometry, model.backend, mixed(model, 3, 3));
-  Served s = serve(cache, {{{0, 0}, Want::kHigh}, {{0, 1}, Want::kLow}, {{0, 2}, Want::kSkip}}, model);
+  Served s =
+      serve(cache, {{{0, 0}, Want::kHigh}, {{0, 1}, Want::kLow}, {{0, 2}, Want::kSkip}}, model);
   EXPECT_EQ(s.precision.at(0), Precision::kHigh);
   EXPECT_EQ(s.precision.at(1), Precision::kLow);
   EXPECT_EQ(s.skipped, std::set<int>{2});
@@ -112,7 +114,7 @@ TEST(ExpertPackFault, CorruptSlabNamesTheExpertAndHurtsNobodyElse) {
     EXPECT_EQ(code_of(s.error.at(3)), Code::kDataLoss);
     EXPECT_NE(text_of(s.error.at(3)).find("blk.0 expert 3"), std::string::npos)
         << text_of(s.error.at(3));
-    EXPECT_EQ(reader->n_reads, 7);  // six, and one again
+    EXPECT_EQ(reader->n_reads, 7);    // six, and one again
     model.corrupt({0, 3}, p, false);  // the disk has recovered
     s = serve(cache, wants, model);
     EXPECT_EQ(s.precision.size(), 6u);
@@ -123,7 +125,7 @@ TEST(ExpertPackFault, ABitThatFlipsOnceIsReadAgain) {
   PackedModel model(kShapes);
   const ExpertSlab slab = model.slab({0, 3}, Precision::kHigh);
   auto reader = std::make_shared<ReaderScript>();
-  int n_seen = 0;
+  std::atomic<int> n_seen{0};
   reader->fail = [&](const ReadOp& op) -> std::exception_ptr {
     // The first read of the slab finds other bytes on the disk, the second the right ones.
     if (op.offset == slab.offset) model.corrupt({0, 3}, Precision::kHigh, n_seen++ == 0);
@@ -165,8 +167,10 @@ TEST(ExpertPrefetch, ADemandOvertakesIt) {
   PackedModel model({{8, DType::kQ8_0, 32, 64}, {8, DType::kQ8_0, 32, 64}}, false);
   auto reader = std::make_shared<ReaderScript>();
   reader->hold = true;
+  std::mutex mutex;  // reads go on after the demand is served
   std::vector<uint64_t> order;
   reader->fail = [&](const ReadOp& op) -> std::exception_ptr {
+    const std::lock_guard lock(mutex);
     order.push_back(op.offset);
     return nullptr;
   };
@@ -182,6 +186,7 @@ TEST(ExpertPrefetch, ADemandOvertakesIt) {
   EXPECT_EQ(take_all(demand, model).size(), 8u);
   // Layer 0 lies before layer 1 in the file. Of the guesses at most what was in flight, half the
   // depth, came before the last of the demand.
+  const std::lock_guard lock(mutex);
   const uint64_t layer1 = model.geometry.layers[1].parts[0].offset / kIoAlign * kIoAlign;
   size_t last_demand = 0, n_before = 0;
   for (size_t i = 0; i < order.size(); i++)

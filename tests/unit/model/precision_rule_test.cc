@@ -60,7 +60,8 @@ TEST(PrecisionRule, RowsThatFailedAreHigh) {
             (std::vector<Want>{H, H, H, H}));
 }
 
-// 67 % of the scores of ranks >= 1 high, 30 % low, 3 % skipped, whatever the model's router is like.
+// 67 % of the scores of ranks >= 1 high, 30 % low, 3 % skipped, whatever the model's router is
+// like.
 TEST(PrecisionRule, QuantilesHoldOnAnyRouter) {
   for (float sharpness : {0.3f, 1.f, 3.f}) {
     PrecisionOptions o;

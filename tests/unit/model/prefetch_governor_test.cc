@@ -59,7 +59,8 @@ TEST(PrefetchGovernor, FollowsAChange) {
 // Steps get faster as the cache fills; that must not be taken for a gain.
 TEST(PrefetchGovernor, AWarmingCacheIsNoGain) {
   PrefetchGovernor governor(PrefetchMode::kAuto);
-  for (int i = 0; i < 200; i++) governor.record((1 + 4 * std::exp(-i / 20.)) * (governor.on() ? 1.1 : 1));
+  for (int i = 0; i < 200; i++)
+    governor.record((1 + 4 * std::exp(-i / 20.)) * (governor.on() ? 1.1 : 1));
   EXPECT_FALSE(governor.wins());
   EXPECT_NEAR(governor.gain(), 1 / 1.1, 0.05);
 }
