@@ -15,7 +15,8 @@ namespace hob {
 namespace {
 
 TEST(OutputFd, FullDiskIsToldFromABrokenOne) {
-  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  if (!std::filesystem::exists("/dev/full"))
+    GTEST_SKIP() << "needs a device that is always full: no /dev/full here (ls /dev/full)";
   const OutputFd full("/dev/full", O_WRONLY);
   const std::array<std::byte, 100> bytes{};
   try {
