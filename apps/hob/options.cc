@@ -114,7 +114,7 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_option("--threads", o.threads, "compute threads; default all cores")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--pin", o.pin, "keep every compute thread on a core of its own");
-  app.add_option("--kv", o.kv, "KV cache type: f16 or f32");
+  app.add_option("--kv", o.kv, "KV cache type: f16, f32 or q8");
   app.add_option("--precision", o.precision,
                  "exact, mixed (less important experts from the pack's low copies) or mixed+skip");
   app.add_option("--quantiles", o.quantiles,

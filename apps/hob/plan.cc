@@ -72,8 +72,9 @@ void print_speed(const Options& o, const ModelPlan& m, const SpeedReport& r) {
       "other {:.2f} ms)\n",
       e.decode_tok_s, e.t_dense * 1e3, e.t_experts * 1e3, e.t_disk * 1e3, e.t_other * 1e3));
   if (m.layout.spec.is_moe())
-    write_out(fmt::format("          hit rate {:.1f} %, {} from disk per token\n", e.hit_rate * 100,
-                          format_size(static_cast<uint64_t>(e.disk_bytes_per_tok))));
+    write_out(
+        fmt::format("          hit rate {:.1f} % (without prefetch), {} from disk per token\n",
+                    e.hit_rate * 100, format_size(static_cast<uint64_t>(e.disk_bytes_per_tok))));
   write_out(fmt::format("  prefill {:8.1f} tok/s in chunks of {}\n", e.prefill_tok_s, in.chunk));
 }
 

@@ -54,11 +54,6 @@ ExpertCache::Impl::~Impl() {
   HOB_CHECK(!demand_.open);
 }
 
-void ExpertCache::Impl::count(uint64_t ExpertCacheStats::*counter, uint64_t n) {
-  const auto at = std::find(kStats.begin(), kStats.end(), counter) - kStats.begin();
-  stats_[static_cast<size_t>(at)].fetch_add(n, std::memory_order_relaxed);
-}
-
 size_t ExpertCache::Impl::dense_id(ExpertKey key) const {
   HOB_CHECK(key.layer >= 0 && static_cast<size_t>(key.layer) < geometry_.layers.size());
   HOB_CHECK(key.expert >= 0 &&
@@ -106,14 +101,14 @@ void ExpertCache::Impl::open_demand(std::span<const ExpertWant> wants) {
     const Version version = choose_version(want);
     if (!version.tier) {
       demand_.skipped.push_back(want.key);
-      count(&ExpertCacheStats::skips);
+      count<&ExpertCacheStats::skips>();
       continue;
     }
     if (high().may_evict()) policy_->on_use(id, version.tier->precision, step_);
     const bool hit = version.slot >= 0 && info(version.slot).state == SlotState::kReady;
-    count(hit ? &ExpertCacheStats::hits : &ExpertCacheStats::misses);
+    hit ? count<&ExpertCacheStats::hits>() : count<&ExpertCacheStats::misses>();
     if (version.tier != &high())
-      count(hit ? &ExpertCacheStats::low_hits : &ExpertCacheStats::low_misses);
+      hit ? count<&ExpertCacheStats::low_hits>() : count<&ExpertCacheStats::low_misses>();
     if (version.slot >= 0)
       demand_slot(version.slot);
     else
@@ -131,9 +126,9 @@ void ExpertCache::Impl::demand_slot(int slot) {
   set_evictable(slot, false);
   if (s.prefetch) {
     s.prefetch = false;
-    count(&ExpertCacheStats::prefetches_used);
+    count<&ExpertCacheStats::prefetches_used>();
     if (s.state == SlotState::kLoading) {
-      count(&ExpertCacheStats::prefetches_late);
+      count<&ExpertCacheStats::prefetches_late>();
       loader_->promote(slot);
     }
   }
@@ -220,7 +215,7 @@ void ExpertCache::Impl::wait_for_arrival() {
     apply(loader_->wait());
     pump();
   }
-  count(&ExpertCacheStats::stall_ns, static_cast<uint64_t>(now_ns() - start));
+  count<&ExpertCacheStats::stall_ns>(static_cast<uint64_t>(now_ns() - start));
 }
 
 ExpertLease ExpertCache::Impl::make_lease(ExpertCache& cache, int slot) {
@@ -254,6 +249,7 @@ void ExpertCache::Impl::unpin(int slot) {
 
 bool ExpertCache::Impl::prefetch(std::span<const ExpertWant> wants) {
   if (wants.empty() || resident()) return true;
+  if (demand_.n_pending() > 0) return false;  // what is certain still lacks room
   const int layer = wants[0].key.layer;
   bool all_there = true;
   jobs_.clear();
@@ -272,7 +268,7 @@ bool ExpertCache::Impl::prefetch(std::span<const ExpertWant> wants) {
       info(slot).prefetch = true;
       jobs_.push_back(make_job(slot));
       jobs_.back().prefetch = true;
-      count(&ExpertCacheStats::prefetches);
+      count<&ExpertCacheStats::prefetches>();
     } else if (info(slot).state == SlotState::kLoading) {
       all_there = false;
     }

@@ -6,6 +6,7 @@
 // A tier holds one precision: its own slots and budget. The default gives the low tier a
 // small ring only: in replays of recorded routing, memory spent on high copies (which serve every
 // want) saved more bytes than any larger low tier (research notes, hobbit §1.7).
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -115,7 +116,13 @@ struct ExpertCache::Impl {
   size_t hand_out_limit() const;
   void hand_out_failures(std::vector<ExpertLease>& leases);
   std::vector<ExpertKey> preload_order() const;
-  void count(uint64_t ExpertCacheStats::*counter, uint64_t n = 1);
+  template <uint64_t ExpertCacheStats::*Counter>
+  void count(uint64_t n = 1) {
+    constexpr auto i = static_cast<size_t>(std::find(kStats.begin(), kStats.end(), Counter) -
+                                           kStats.begin());
+    static_assert(i < kNStats);
+    stats_[i].fetch_add(n, std::memory_order_relaxed);
+  }
 
   // --- expert_slots.cc ---
   void make_tier(Tier& tier, uint64_t budget_bytes, const Backend& backend);

@@ -82,7 +82,7 @@ int ExpertCache::Impl::take_slot(Tier& tier, int layer) {
     const int victim = tier.slot_of[static_cast<size_t>(id)];
     HOB_CHECK(victim >= 0 && evictable_[static_cast<size_t>(victim)]);
     empty_slot(victim);
-    count(&ExpertCacheStats::evictions);
+    count<&ExpertCacheStats::evictions>();
   }
 }
 
@@ -134,7 +134,7 @@ void ExpertCache::Impl::apply(std::vector<LoadResult> results) {
 void ExpertCache::Impl::apply_one(LoadResult& result) {
   SlotInfo& s = info(result.slot);
   HOB_CHECK(s.state == SlotState::kLoading);
-  count(&ExpertCacheStats::bytes_read, result.n_bytes);
+  count<&ExpertCacheStats::bytes_read>(result.n_bytes);
   if (result.cancelled) {
     if (s.wanted) {  // given up and then wanted after all
       const LoadJob job = make_job(result.slot);
@@ -148,7 +148,7 @@ void ExpertCache::Impl::apply_one(LoadResult& result) {
   n_loading_--;
   if (s.wanted) demand_.n_loading--;
   if (!result.error) return arrived(result.slot);
-  count(&ExpertCacheStats::read_errors);
+  count<&ExpertCacheStats::read_errors>();
   const Precision precision = tier_of(result.slot).precision;
   if (result.corrupt)
     result.error = std::make_exception_ptr(
@@ -179,7 +179,7 @@ void ExpertCache::Impl::empty_slot(int slot) {
   Tier& tier = tier_of(slot);
   HOB_CHECK(s.n_pins == 0);
   if (s.prefetch && s.state == SlotState::kReady)
-    count(&ExpertCacheStats::prefetch_bytes, s.n_bytes);
+    count<&ExpertCacheStats::prefetch_bytes>(s.n_bytes);
   if (s.predicted) std::erase(predicted_, slot);
   set_evictable(slot, false);
   int32_t& id = expert_of_[static_cast<size_t>(slot)];

@@ -35,7 +35,7 @@ struct Decoder::Impl {
   ExpertCache* experts = nullptr;
   RouteOverride* route = nullptr;
   ExpertObserver* expert_observer = nullptr;
-  RouteObserver* observer = nullptr;
+  RouteObserver* route_observer = nullptr;
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -55,7 +55,8 @@ struct Decoder::Impl {
     if (!spec.is_moe()) return;
     moe.emplace(spec, max_rows, top_k, precision);
     moe->prefetcher().set_options(prefetch);
-    moe->set_observer(observer);
+    moe->set_route_observer(route_observer);
+    moe->set_expert_observer(expert_observer);
   }
 
   void check(const StepBatch& batch, const Mat& logits) const;
@@ -141,7 +142,6 @@ void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
 
 void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
   if (moe) {
-    moe->set_expert_observer(expert_observer);
     moe->forward(ctx, weights.layers, layer, *experts, route);
     const int k = route ? route->top_k() : spec.moe.top_k;
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
@@ -190,8 +190,8 @@ void Decoder::set_route_override(RouteOverride* route) {
 }
 
 void Decoder::set_route_observer(RouteObserver* observer) {
-  impl_->observer = observer;
-  if (impl_->moe) impl_->moe->set_observer(observer);
+  impl_->route_observer = observer;
+  if (impl_->moe) impl_->moe->set_route_observer(observer);
 }
 
 void Decoder::set_precision(const PrecisionOptions& options) {
@@ -213,7 +213,10 @@ std::pair<float, float> Decoder::thresholds() const {
   return {impl_->moe->rule().t1(), impl_->moe->rule().t2()};
 }
 const PrefetchGovernor& Decoder::prefetch_governor() const { return impl_->governor; }
-void Decoder::set_expert_observer(ExpertObserver* observer) { impl_->expert_observer = observer; }
+void Decoder::set_expert_observer(ExpertObserver* observer) {
+  impl_->expert_observer = observer;
+  if (impl_->moe) impl_->moe->set_expert_observer(observer);
+}
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }
 const StageTimes& Decoder::times() const { return impl_->times; }

@@ -67,7 +67,7 @@ class Bench(HobTest):
         rates = {}
         for trace in (same, fresh):
             rates[trace] = self.json_lines("bench", MOE, "-p", 0, "-n", 16, "-r", 3, "--route-trace", trace, *cache,
-                                           "--policy", "lru")[0]["hit_rate"]
+                                           "--policy", "lru", "--prefetch", "off")[0]["hit_rate"]
         self.assertEqual(rates[same], 1)
         self.assertLess(rates[fresh], 0.5)
 
@@ -93,19 +93,21 @@ class Plan(HobTest):
     def test_trace_predicts_what_bench_measures(self):
         trace = self.tmp / "t.csv"
         header = "# model=m arch=x n_layer=2 n_expert=4 n_expert_used=1\nturn,phase,step,layer,slot,expert,weight\n"
-        trace.write_text(header + "".join(f"0,1,{t},{l},0,{t * t % 4},1.0\n" for t in range(8) for l in range(2)))
-        half = self.json_lines("plan", OLMOE)[0]["experts_bytes"] // 4
-        args = ["--route-trace", trace, "--expert-cache", half]
+        trace.write_text(header + "".join(f"0,1,{t},{l},0,{(0, 0, 0, 1, 0, 2)[t % 6]},1.0\n" for t in range(12) for l in range(2)))
+        quarter = self.json_lines("plan", OLMOE)[0]["experts_bytes"] // 4
+        args = ["--route-trace", trace, "--expert-cache", quarter]
         plan = self.json_lines("plan", OLMOE, *args)[0]
-        bench = self.json_lines("bench", OLMOE, "-p", 0, "-n", 64, "-r", 3, *args)[0]
+        # Without prefetch: the plan counts what the cache holds, not what a timely read would add.
+        bench = self.json_lines("bench", OLMOE, "-p", 0, "-n", 64, "-r", 3, "--prefetch", "off", *args)[0]
         self.assertEqual(plan["routing"], str(trace))
+        self.assertGreater(plan["hit_rate"], 0.3)
         self.assertAlmostEqual(plan["hit_rate"], bench["hit_rate"], delta=0.05)
 
     def test_uniform_bench_hits_as_planned(self):
         half = self.json_lines("plan", OLMOE)[0]["experts_bytes"] // 2
         plan = self.json_lines("plan", OLMOE, "--expert-cache", half)[0]
         bench = self.json_lines("bench", OLMOE, "-p", 0, "-n", 400, "-r", 1, "--route-trace", "uniform",
-                                "--expert-cache", half)[0]
+                                "--expert-cache", half, "--prefetch", "off")[0]
         self.assertAlmostEqual(plan["hit_rate"], bench["hit_rate"], delta=0.15)  # four slots only
 
     def test_process_stays_inside_the_plan(self):

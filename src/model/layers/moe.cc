@@ -16,7 +16,7 @@ MoeBlock::MoeBlock(const ModelSpec& spec, int max_rows, int top_k,
       weights_(ids_.size()),
       grouping_(n_experts_, max_rows * top_k),
       rule_(precision, max_rows * top_k),
-      prefetcher_(spec, max_rows, top_k),
+      prefetcher_(spec, top_k),
       choice_wants_(ids_.size(), Want::kHigh),
       strict_ids_(precision.strict ? ids_.size() : 0),
       expert_wants_(static_cast<size_t>(n_experts_)) {
@@ -31,7 +31,7 @@ uint64_t MoeBlock::bytes(const ModelSpec& spec, int max_rows, int top_k) {
   const uint64_t per_choice = 3 * sizeof(int32_t) + 2 * sizeof(float) + sizeof(Want);
   const uint64_t per_expert = 2 * sizeof(int32_t) + sizeof(ExpertKey) + sizeof(ExpertGroup) +
                               sizeof(ExpertLease) + sizeof(Want) + sizeof(ExpertWant);
-  return Prefetcher::bytes(spec, max_rows, top_k) + n_choices * per_choice +
+  return Prefetcher::bytes(spec, top_k) + n_choices * per_choice +
          static_cast<uint64_t>(spec.moe.n_experts) * per_expert;
 }
 
@@ -44,9 +44,9 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
   ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
-  if (observer_)
-    observer_->on_route(layer, ctx.rows.rows(), std::span(ids_).first(n_choices),
-                        std::span(weights_).first(n_choices));
+  if (route_observer_)
+    route_observer_->on_route(layer, ctx.rows.rows(), std::span(ids_).first(n_choices),
+                              std::span(weights_).first(n_choices));
   grouping_.build(layer, std::span<const int32_t>(ids_).first(n_choices), k);
   fail_unrouted(ctx, layer, k);
 

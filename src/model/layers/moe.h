@@ -34,7 +34,7 @@ class MoeBlock {
   PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }
   void set_expert_observer(ExpertObserver* observer) { expert_observer_ = observer; }
-  void set_observer(RouteObserver* observer) { observer_ = observer; }
+  void set_route_observer(RouteObserver* observer) { route_observer_ = observer; }
 
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
@@ -49,7 +49,7 @@ class MoeBlock {
   void fail_unrouted(const LayerContext& ctx, int layer, int k);
 
   int n_experts_;
-  RouteObserver* observer_ = nullptr;
+  RouteObserver* route_observer_ = nullptr;
   std::vector<int32_t> ids_;    // [max_rows, top_k]
   std::vector<float> weights_;  // [max_rows, top_k]
   ExpertGrouping grouping_;

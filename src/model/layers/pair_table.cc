@@ -35,11 +35,11 @@ void PairTable::observe(int layer, std::span<const int32_t> before, std::span<co
 }
 
 int PairTable::predict(int layer, std::span<const int32_t> before, int k, int32_t* ids,
-                       float* scores) const {
+                       float* scores) {
   std::fill(sums_.begin(), sums_.end(), 0u);
   for (const int32_t b : before) {
     if (b < 0 || b >= n_) continue;
-    const uint16_t* counts = const_cast<PairTable*>(this)->row(layer, b);
+    const uint16_t* counts = row(layer, b);
     for (int i = 0; i < n_; i++) sums_[static_cast<size_t>(i)] += counts[i];
   }
   int n = 0;

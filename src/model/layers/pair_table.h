@@ -15,7 +15,7 @@ class PairTable {
   void observe(int layer, std::span<const int32_t> before, std::span<const int32_t> now);
   // The k experts of `layer` that most often followed `before`; fewer when less is known. Scores
   // descend.
-  int predict(int layer, std::span<const int32_t> before, int k, int32_t* ids, float* scores) const;
+  int predict(int layer, std::span<const int32_t> before, int k, int32_t* ids, float* scores);
 
  private:
   uint16_t* row(int layer, int32_t before) {
@@ -25,7 +25,7 @@ class PairTable {
   }
   int n_;
   std::vector<uint16_t> counts_;  // [layer][expert before][expert now]
-  mutable std::vector<uint32_t> sums_;
+  std::vector<uint32_t> sums_;  // [n_], scratch of predict()
 };
 
 }  // namespace hob

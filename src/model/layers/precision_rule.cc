@@ -51,7 +51,7 @@ void PrecisionRule::apply(int n, int k, Want* wants) const {
     wants[i] = wanted(scores_[i], scores_[i] == 0, options_.mode, thresholds);
 }
 
-void PrecisionRule::score(const float* weights, int n, int k) const {
+void PrecisionRule::score(const float* weights, int n, int k) {
   const size_t width = static_cast<size_t>(k);
   HOB_CHECK(static_cast<size_t>(n) * width <= scores_.size());
   for (size_t at = 0; at < static_cast<size_t>(n) * width; at += width)
@@ -65,7 +65,7 @@ void PrecisionRule::decide(const float* weights, int n, int k, Want* wants) {
   apply(n, k, wants);
 }
 
-void PrecisionRule::guess(const float* weights, int n, int k, Want* wants) const {
+void PrecisionRule::guess(const float* weights, int n, int k, Want* wants) {
   score(weights, n, k);
   apply(n, k, wants);
 }

@@ -35,16 +35,16 @@ class PrecisionRule {
   // wants [n, k] for weights [n, k] (any order within a row); learns the scores.
   void decide(const float* weights, int n, int k, Want* wants);
   // The same without learning: for predictions.
-  void guess(const float* weights, int n, int k, Want* wants) const;
+  void guess(const float* weights, int n, int k, Want* wants);
   float t1() const;
   float t2() const;
 
  private:
-  void score(const float* weights, int n, int k) const;  // into scores_
+  void score(const float* weights, int n, int k);  // into scores_
   void apply(int n, int k, Want* wants) const;
   PrecisionOptions options_;
   ScoreProfile profile_;
-  mutable std::vector<float> scores_;
+  std::vector<float> scores_;  // [max_choices], scratch
 };
 
 }  // namespace hob

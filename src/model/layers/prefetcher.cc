@@ -13,7 +13,7 @@ constexpr double kUnionForAll = 0.6;
 
 }  // namespace
 
-Prefetcher::Prefetcher(const ModelSpec& spec, int, int top_k)
+Prefetcher::Prefetcher(const ModelSpec& spec, int top_k)
     : n_experts_(spec.moe.n_experts),
       n_layers_(spec.n_layers),
       pairs_(spec.n_layers, spec.moe.n_experts),
@@ -26,7 +26,7 @@ Prefetcher::Prefetcher(const ModelSpec& spec, int, int top_k)
   wants_.reserve(static_cast<size_t>(n_experts_));
 }
 
-uint64_t Prefetcher::bytes(const ModelSpec& spec, int, int top_k) {
+uint64_t Prefetcher::bytes(const ModelSpec& spec, int top_k) {
   const auto n = static_cast<uint64_t>(spec.moe.n_experts);
   const uint64_t per_choice = 2 * sizeof(int32_t) + sizeof(float) + sizeof(Want);
   return PairTable::bytes(spec.n_layers, spec.moe.n_experts) +
@@ -51,7 +51,7 @@ void Prefetcher::observe(const LayerChoice& c) {
 }
 
 void Prefetcher::prefetch(const LayerContext& ctx, std::span<const LayerWeights> layers,
-                          const LayerChoice& c, ExpertCache& cache, const PrecisionRule& rule,
+                          const LayerChoice& c, ExpertCache& cache, PrecisionRule& rule,
                           bool routed_by_model) {
   const int n = ctx.rows.n();
   if (c.layer + 1 >= n_layers_ || n == 0) return;
@@ -114,7 +114,7 @@ int Prefetcher::guess_pairs(const LayerChoice& c) {
 }
 
 bool Prefetcher::prefetch_guessed(int layer, int n, int k, ExpertCache& cache,
-                                  const PrecisionRule& rule) {
+                                  PrecisionRule& rule) {
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
   std::fill(choice_wants_.begin(), choice_wants_.end(), Want::kHigh);
   if (!rule.exact()) rule.guess(weights_.data(), n, k, choice_wants_.data());

@@ -25,15 +25,15 @@ struct LayerChoice {
 
 class Prefetcher {
  public:
-  Prefetcher(const ModelSpec& spec, int max_rows, int top_k);
-  static uint64_t bytes(const ModelSpec& spec, int max_rows, int top_k);
+  Prefetcher(const ModelSpec& spec, int top_k);
+  static uint64_t bytes(const ModelSpec& spec, int top_k);
   void set_options(const PrefetchOptions& options) { options_ = options; }
 
   // Learns from every layer of small steps, whether prefetching is on or not.
   void observe(const LayerChoice& choice);
   // `routed_by_model`: false when a recorded routing is forced; the gates know nothing of it.
   void prefetch(const LayerContext& ctx, std::span<const LayerWeights> layers,
-                const LayerChoice& choice, ExpertCache& cache, const PrecisionRule& rule,
+                const LayerChoice& choice, ExpertCache& cache, PrecisionRule& rule,
                 bool routed_by_model);
 
  private:
@@ -43,7 +43,7 @@ class Prefetcher {
 
   void prefetch_all(int layer, ExpertCache& cache);
   int gate_depth(const LayerContext& ctx, std::span<const LayerWeights> layers, int layer);
-  bool prefetch_guessed(int layer, int n, int k, ExpertCache& cache, const PrecisionRule& rule);
+  bool prefetch_guessed(int layer, int n, int k, ExpertCache& cache, PrecisionRule& rule);
   int guess_pairs(const LayerChoice& choice);
 
   const int n_experts_, n_layers_;
