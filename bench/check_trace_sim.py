@@ -19,7 +19,7 @@ bad = 0
 
 
 def sim(trace, *args):
-    out = subprocess.run([HOB, "trace", "sim", trace, "--json", *args], check=True, capture_output=True, text=True)
+    out = subprocess.run([HOB, "trace", "replay", trace, "--json", *args], check=True, capture_output=True, text=True)
     return [json.loads(line) for line in out.stdout.splitlines()]
 
 

@@ -60,7 +60,7 @@ std::string stage_row(const char* name, const StageRate& r) {
 
 Roofline BenchReport::roofline_of(const BenchRun& run) const {
   const Work work = work_of(session_.layout(), session_.options().kv, run.counts,
-                            run.usage.hits + run.usage.misses);
+                            {run.usage.hits + run.usage.misses, run.usage.low_uses});
   Roofline r = roofline(work, run.times, run.usage.seconds, peaks_);
   show_disk(run, peaks_, r);
   return r;

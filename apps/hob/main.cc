@@ -25,7 +25,7 @@ constexpr Command kCommands[] = {
     {"pack", "write a model's experts so that one read fetches one, with a low-precision copy",
      setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
-    {"trace", "routing as data: record, simulate caches, fit, generate", setup_trace},
+    {"trace", "record a model's routing; replay it, fit a policy, generate one", setup_trace},
 };
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
@@ -42,9 +42,11 @@ int report(const char* message, int code) {
 
 int parse_failed(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-  const CLI::App* used = &app;
-  for (const CLI::App* sub : app.get_subcommands()) used = sub;
-  const std::string name = used == &app ? "hob" : "hob " + used->get_name();
+  std::string name = "hob";
+  for (const CLI::App* used = &app; !used->get_subcommands().empty();) {
+    used = used->get_subcommands().back();
+    name += " " + used->get_name();
+  }
   std::string what = error.what();
   for (char& c : what)
     if (c == '\n') c = ' ';

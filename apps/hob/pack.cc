@@ -218,7 +218,7 @@ void run(const Options& o) {
   if (!o.calibration.empty() && (o.no_low || !o.verify.empty()))
     throw UsageError("[usage] --calibration: expected a low copy to make, there is none");
   if (o.bits != 0 && o.no_low)
-    throw UsageError("[usage] --bits and --no-low: expected at most one of them, got both");
+    throw UsageError("[usage] --low and --no-low: expected at most one of them, got both");
   if (o.no_high && o.no_low)
     throw UsageError("[usage] --no-high and --no-low: expected at most one of them, got both");
   o.verify.empty() ? make(o) : verify(o);
@@ -233,14 +233,11 @@ Runner setup_pack(CLI::App& app) {
       "-o,--out", o->out,
       "the pack; default: MODEL.hobpack, beside the model, where the other commands find "
       "it by themselves (their --pack FILE or --pack none overrides)");
-  app.add_option("--bits", o->bits,
-                 "bits per weight of the low copy: 2, 3 or 4; default 4 for 16-bit models, else 2")
-      ->check(CLI::Range(2, 4));
   app.add_option_function<std::string>(
          "--low", [o](const std::string& type) { o->bits = type[1] - '0'; },
-         "the same as a type: q2, q3 or q4")
-      ->check(CLI::IsMember({"q2", "q3", "q4"}))
-      ->excludes("--bits");
+         "precision of the low copy: q2, q3 or q4 (bits per weight); default q4 for 16-bit models, "
+         "else q2")
+      ->check(CLI::IsMember({"q2", "q3", "q4"}));
   app.add_flag("--no-low", o->no_low, "no low copy");
   app.add_flag("--no-high", o->no_high,
                "only a low copy: the original stays in the model file, three reads each");

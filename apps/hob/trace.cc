@@ -1,4 +1,4 @@
-// hob trace record | sim | fit | gen: routing as data.
+// hob trace MODEL -o FILE records; hob trace replay | fit | gen: routing as data.
 #include "trace.h"
 
 #include <memory>
@@ -7,20 +7,18 @@ namespace hob::app {
 namespace {
 
 constexpr Command kTraceCommands[] = {
-    {"record", "run a model and write which experts it chose", setup_trace_record},
-    {"sim", "replay a trace through cache policies and sizes", setup_trace_simulate},
-    {"fit", "fit the weights of the hobbit policy to a trace", setup_trace_fit},
+    {"replay", "replay a trace through cache policies and sizes", setup_trace_replay},
+    {"fit", "fit the weights of the hobbit policy to traces", setup_trace_fit},
     {"gen", "write a synthetic trace of stated locality", setup_trace_generate},
 };
 
 }  // namespace
 
 Runner setup_trace(CLI::App& app) {
-  auto chosen = std::make_shared<Runner>();
-  app.require_subcommand(1);
+  auto chosen = std::make_shared<Runner>(setup_trace_record(app));
+  app.require_subcommand(0, 1);
   for (const Command& command : kTraceCommands) {
     CLI::App* sub = app.add_subcommand(command.name, command.help);
-    if (command.name == std::string_view("sim")) sub->alias("replay");
     sub->callback([chosen, runner = command.setup(*sub)] { *chosen = runner; });
   }
   return [chosen] { (*chosen)(); };

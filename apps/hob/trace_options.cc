@@ -78,8 +78,8 @@ double low_share(const std::string& text) {
 
 }  // namespace
 
-void add_replay_options(CLI::App& app, ReplayArguments& a) {
-  app.add_option("TRACE", a.file, "trace file (CSV)")->required();
+CLI::Option* add_replay_options(CLI::App& app, ReplayArguments& a) {
+  CLI::Option* files = app.add_option("TRACE", a.files, "trace file (CSV)")->required();
   app.add_option("--cache", a.cache, "sizes, comma separated: 500M, 2G, or 10% of all experts");
   app.add_option("--precision", a.precision, "exact, mixed or mixed+skip");
   app.add_option("--t1", a.t1, "unimportance up to which a miss loads high; default: --q1")
@@ -97,6 +97,7 @@ void add_replay_options(CLI::App& app, ReplayArguments& a) {
   app.add_option("--warmup", a.warmup, "prompt first: as one chunk, token by token (tokens), none");
   app.add_flag("--json", a.json, "one JSON object per line on stdout");
   app.add_flag("--quiet", a.quiet, "no notes and no progress on stderr");
+  return files;
 }
 
 ReplayOptions replay_options(const ReplayArguments& a) {
@@ -115,6 +116,14 @@ ReplayOptions replay_options(const ReplayArguments& a) {
     throw UsageError(fmt::format("[usage] expected --t1 <= --t2, got {} and {}", a.t1, a.t2));
   if (a.t1 >= 0) o.thresholds = Thresholds{static_cast<float>(a.t1), static_cast<float>(a.t2)};
   return o;
+}
+
+std::vector<Replay> read_replays(const ReplayArguments& a) {
+  const ReplayOptions options = replay_options(a);
+  std::vector<Replay> replays;
+  for (const std::string& file : a.files)
+    replays.push_back(make_replay(read_route_traces(file), options));
+  return replays;
 }
 
 std::vector<SimBudget> budgets(const ReplayArguments& a, const Replay& replay) {

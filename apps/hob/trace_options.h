@@ -1,5 +1,5 @@
 #pragma once
-// What `hob trace sim` and `hob trace fit` share: the trace, precision and cache sizes.
+// What `hob trace replay` and `hob trace fit` share: traces, precision and cache sizes.
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,7 +10,7 @@
 namespace hob::app {
 
 struct ReplayArguments {
-  std::string file;
+  std::vector<std::string> files;
   std::string cache = "5%,10%,20%,30%,50%";
   std::string precision = "exact";
   std::string warmup = "chunk";
@@ -23,10 +23,12 @@ struct ReplayArguments {
   bool quiet = false;
 };
 
-void add_replay_options(CLI::App& app, ReplayArguments& arguments);
+// Returns the positional option for the files.
+CLI::Option* add_replay_options(CLI::App& app, ReplayArguments& arguments);
 
 // Throw UsageError.
 ReplayOptions replay_options(const ReplayArguments& arguments);
+std::vector<Replay> read_replays(const ReplayArguments& arguments);  // one per file
 // One budget per size; sizes are bytes or, with %, shares of all experts.
 std::vector<SimBudget> budgets(const ReplayArguments& arguments, const Replay& replay);
 

@@ -1,4 +1,4 @@
-// hob trace record MODEL -o FILE [-p TEXT | -f FILE] [-n N]; hob trace gen -o FILE.
+// hob trace MODEL -o FILE [-p TEXT | -f FILE] [-n N]; hob trace gen -o FILE.
 #include <fmt/format.h>
 
 #include <memory>
@@ -55,6 +55,10 @@ RouteTrace trace_header(const ModelLayout& layout) {
 }
 
 void record(const RecordOptions& o) {
+  if (o.common.model.empty())
+    throw UsageError(
+        "[usage] expected a MODEL to record, or replay, fit or gen; see 'hob trace --help'");
+  if (o.out.empty()) throw UsageError("[usage] --out is required; see 'hob trace --help'");
   const std::string text = prompt_of(o);
   ModelPlan plan = plan_model(session_options(o.common));
   if (!plan.layout.spec.is_moe())
@@ -112,7 +116,8 @@ void generate_file(const GenOptions& o) {
 Runner setup_trace_record(CLI::App& app) {
   auto o = std::make_shared<RecordOptions>();
   add_common_options(app, o->common);
-  app.add_option("-o,--out", o->out, "trace file (CSV)")->required();
+  app.get_option("MODEL")->required(false);  // the subcommands have none
+  app.add_option("-o,--out", o->out, "trace file (CSV); required to record");
   app.add_option("-p,--prompt", o->prompt, "the prompt");
   app.add_option("-f,--file", o->file, "file with the prompt; - = stdin");
   app.add_option("-n", o->n_decode,

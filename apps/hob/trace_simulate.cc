@@ -1,4 +1,4 @@
-// hob trace sim TRACE and hob trace fit TRACE.
+// hob trace replay TRACE and hob trace fit TRACE...
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kBelady = "belady";
 
-struct SimOptions {
+struct ReplayCommand {
   ReplayArguments replay;
   std::string policies = "all";
   double disk_gb_s = 2;
@@ -103,7 +103,7 @@ void print_json(const Replay& r, const SizeResult& size, const std::string& poli
   write_json(object);
 }
 
-void print_heading(const SimOptions& o, const Replay& r) {
+void print_heading(const ReplayCommand& o, const Replay& r) {
   const SimShape& s = r.shape;
   write_out(fmt::format("{} decode tokens, {} layers of {} experts, {} in all, {} per token\n",
                         r.n_decode_tok, s.n_layers, s.n_experts, format_size(s.total_bytes()),
@@ -117,7 +117,7 @@ void print_heading(const SimOptions& o, const Replay& r) {
                         o.disk_gb_s, o.latency_us));
 }
 
-void print_size(const SimOptions& o, const Replay& r, const SizeResult& size,
+void print_size(const ReplayCommand& o, const Replay& r, const SizeResult& size,
                 const std::vector<std::string>& policies) {
   const auto bytes = static_cast<double>(size.bytes());
   const bool mixed = o.replay.precision != "exact";
@@ -150,9 +150,9 @@ void print_size(const SimOptions& o, const Replay& r, const SizeResult& size,
   }
 }
 
-void run_sim(const SimOptions& o) {
+void run_replay(const ReplayCommand& o) {
   const std::vector<std::string> policies = policy_list(o.policies);
-  const Replay replay = make_replay(read_route_traces(o.replay.file), replay_options(o.replay));
+  const Replay replay = read_replays(o.replay).front();
   const std::vector<SimBudget> sizes = budgets(o.replay, replay);
   const Disk disk{.bytes_per_s = o.disk_gb_s * 1e9, .latency_s = o.latency_us * 1e-6};
   if (!o.replay.json) print_heading(o, replay);
@@ -185,11 +185,14 @@ struct FitArguments {
 };
 
 void run_fit(const FitArguments& a) {
-  const Replay replay = make_replay(read_route_traces(a.replay.file), replay_options(a.replay));
-  const FitOptions options{.budgets = budgets(a.replay, replay), .n_steps = a.n_steps};
+  std::vector<FitCase> cases;
+  for (Replay& replay : read_replays(a.replay)) {
+    std::vector<SimBudget> sizes = budgets(a.replay, replay);
+    cases.push_back({std::move(replay), std::move(sizes)});
+  }
   ProgressBar bar(a.replay.quiet);
   const std::vector<FitRow> rows = fit_hobbit(
-      replay, options, [&](size_t done, size_t total) { bar.update("fitting", done, total); });
+      cases, a.n_steps, [&](size_t done, size_t total) { bar.update("fitting", done, total); });
   bar.clear();
   if (a.replay.json) {
     for (const FitRow& row : rows)
@@ -209,21 +212,21 @@ void run_fit(const FitArguments& a) {
 
 }  // namespace
 
-Runner setup_trace_simulate(CLI::App& app) {
-  auto o = std::make_shared<SimOptions>();
-  add_replay_options(app, o->replay);
+Runner setup_trace_replay(CLI::App& app) {
+  auto o = std::make_shared<ReplayCommand>();
+  add_replay_options(app, o->replay)->expected(1);
   app.add_option("--policy", o->policies, "names, comma separated, belady among them; or all");
   app.add_option("--disk", o->disk_gb_s, "read bandwidth in GB/s")->check(CLI::Range(1e-6, 1e6));
   app.add_option("--latency", o->latency_us, "microseconds per layer with a miss")
       ->check(CLI::Range(0.0, 1e9));
-  return [o] { run_sim(*o); };
+  return [o] { run_replay(*o); };
 }
 
 Runner setup_trace_fit(CLI::App& app) {
   auto a = std::make_shared<FitArguments>();
   a->replay.precision = "mixed+skip";
   a->replay.cache = "10%,20%";
-  add_replay_options(app, a->replay);
+  add_replay_options(app, a->replay)->expected(1, 1024);
   app.add_option("--steps", a->n_steps, "grid: multiples of 1/N")->check(CLI::Range(1, 50));
   app.add_option("--rows", a->n_rows, "lines of the table")->check(CLI::Range(1, 100000));
   return [a] { run_fit(*a); };

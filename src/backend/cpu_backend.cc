@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/cpu_multiply.h"
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "kernels/layout.h"
@@ -14,52 +15,6 @@
 
 namespace hob {
 namespace {
-
-// Rows of activations that one task multiplies with its weights: enough to spread the unpacking of
-// a weight tile, few enough that their 8-bit blocks (64 x 2 KiB) stay in a 256 KiB L2 beside it.
-constexpr int kTokenTile = 64;
-// Up to here a product streams its weights once and is bound by memory: long tasks. Beyond, a task
-// is 64 outputs x 64 inputs.
-constexpr int kStreamTokens = 4, kTileRows = 64;
-// Outputs of one task that go through a buffer on the stack (16 KiB): 64 rows x 64 tokens.
-constexpr int kTaskOutputs = kTileRows * kTokenTile;
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-// Even tiles: 70 rows are 36 + 34, because 64 + 6 would unpack the weights once more for 6. A
-// multiple of 4 keeps the kernels' blocks of rows whole.
-int token_tile(int n) { return ceil_div(ceil_div(n, ceil_div(n, kTokenTile)), 4) * 4; }
-
-KernelTable::MulRows float_kernel(const KernelTable& kernels, DType type) {
-  switch (type) {
-    case DType::kF32:
-      return kernels.mul_rows_f32;
-    case DType::kF16:
-      return kernels.mul_rows_f16;
-    case DType::kBF16:
-      return kernels.mul_rows_bf16;
-    default:
-      HOB_CHECK(!"not a float type");
-      return nullptr;
-  }
-}
-
-bool quantised(const Weight& w) { return dtype_info(w.dtype).quantised(); }
-
-// y[t][0..n_rows) = rows [first, first + n_rows) of w times n inputs; `first` is a multiple of the
-// panel height. Writes whole panels: y needs room for n_rows rounded up to 16.
-void multiply_rows(const KernelTable& kernels, const Weight& w, int first, int n_rows,
-                   const ActRow* acts, const float* const* x, int n, float* y, size_t y_stride) {
-  if (quantised(w)) {
-    const std::byte* panels =
-        w.data + panel_bytes(w.dtype, w.n_cols) * static_cast<size_t>(first / kPanelRows);
-    kernels.mul_panels[static_cast<size_t>(w.dtype)](panels, w.n_cols, ceil_div(n_rows, kPanelRows),
-                                                     acts, n, y, y_stride);
-  } else {
-    const std::byte* rows = w.data + row_bytes(w.dtype, w.n_cols) * static_cast<size_t>(first);
-    float_kernel(kernels, w.dtype)(rows, w.n_cols, n_rows, x, n, y, y_stride);
-  }
-}
 
 std::vector<int> pin_cores(const CpuOptions& options) {
   std::vector<int> ids;
@@ -146,113 +101,6 @@ void CpuBackend::linear_task(std::span<const LinearOut> outs, const ActRow* all_
     if (o.bias)
       for (int r = 0; r < task.count; r++) row[r] += o.bias[task.first + r];
   }
-}
-
-void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
-                            int unit) {
-  n_rows_.clear();
-  int most_tokens = 1;
-  for (const ExpertGroup& g : groups) {
-    n_rows_.push_back(rows_of(g));
-    most_tokens = std::max(most_tokens, static_cast<int>(g.rows.size()));
-  }
-  // The outputs of a task fit in its buffer.
-  const int max_rows = kTaskOutputs / std::min(most_tokens, kTokenTile) / unit * unit;
-  split_rows(n_rows_, {n_threads(), unit, max_rows}, chunks_);
-  tasks_.clear();
-  for (const RowChunk& c : chunks_) {
-    const int n = static_cast<int>(groups[static_cast<size_t>(c.matrix)].rows.size());
-    const int tile = token_tile(n);
-    for (int t0 = 0; t0 < n; t0 += tile)
-      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, n - t0)});
-  }
-}
-
-void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation, Mat out) {
-  if (groups.empty()) return;
-  group_first_.clear();
-  int n_gathered = 0;
-  bool any_quantised = false, down_quantised = false, down_float = false;
-  for (const ExpertGroup& g : groups) {
-    group_first_.push_back(n_gathered);
-    n_gathered += static_cast<int>(g.rows.size());
-    any_quantised |= quantised(g.gate) || quantised(g.up);
-    (quantised(g.down) ? down_quantised : down_float) = true;
-  }
-  const int d_hidden = groups[0].gate.n_rows;
-  const ActRow* acts = any_quantised ? quantised_rows(x) : nullptr;
-  if (down_quantised) hidden_acts_.resize(n_gathered, d_hidden);
-  const size_t hidden_bytes = static_cast<size_t>(n_gathered) * static_cast<size_t>(d_hidden) * 4;
-  if (down_float && hidden_.size() < hidden_bytes) hidden_ = AlignedBuffer(hidden_bytes);
-  gathered_.resize(static_cast<size_t>(n_gathered));
-  gathered_f32_.resize(static_cast<size_t>(n_gathered));
-  size_t at = 0;
-  for (const ExpertGroup& g : groups)
-    for (int32_t r : g.rows) {
-      if (any_quantised) gathered_[at] = acts[r];
-      gathered_f32_[at++] = x.row(r);
-    }
-
-  make_tasks(
-      groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kActBlock);
-  pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
-    const GroupTask& task = tasks_[static_cast<size_t>(i)];
-    expert_hidden(groups[static_cast<size_t>(task.group)], task);
-  });
-  if (down_float) {  // the second half reads the hidden rows instead of x
-    float* h = reinterpret_cast<float*>(hidden_.data());
-    for (size_t r = 0; r < gathered_f32_.size(); r++)
-      gathered_f32_[r] = h + r * static_cast<size_t>(d_hidden);
-  }
-  make_tasks(
-      groups, [](const ExpertGroup& g) { return g.down.n_rows; }, kPanelRows);
-  pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
-    const GroupTask& task = tasks_[static_cast<size_t>(i)];
-    expert_down(groups[static_cast<size_t>(task.group)], task, out);
-  });
-}
-
-// Whole activation blocks of the hidden vector per task, so that the task that computes them also
-// quantises them.
-void CpuBackend::expert_hidden(const ExpertGroup& group, const GroupTask& task) {
-  std::array<float, kTaskOutputs> gate, up;
-  const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
-  const ActRow* acts = gathered_.data() + row0;
-  const float* const* rows = gathered_f32_.data() + row0;
-  const int stride = ceil_div(task.count, kActBlock) * kActBlock;
-  multiply_rows(kernels_, group.gate, task.first, task.count, acts, rows, task.n_tokens,
-                gate.data(), static_cast<size_t>(stride));
-  multiply_rows(kernels_, group.up, task.first, task.count, acts, rows, task.n_tokens, up.data(),
-                static_cast<size_t>(stride));
-  const bool to_blocks = quantised(group.down);
-  const size_t d_hidden = static_cast<size_t>(group.gate.n_rows),
-               first = static_cast<size_t>(task.first);
-  for (int t = 0; t < task.n_tokens; t++) {
-    float* g = gate.data() + t * stride;
-    kernels_.swiglu(g, up.data() + t * stride, task.count, g);
-    if (to_blocks) {
-      const MutableActRow h = hidden_acts_.mutable_row(row0 + t);
-      kernels_.quantise_row(
-          g, task.count,
-          {h.q + first, h.d + first / 32, h.dsum + first / 32, h.sum16 + first / 16});
-    } else {
-      float* h = reinterpret_cast<float*>(hidden_.data()) +
-                 static_cast<size_t>(row0 + t) * d_hidden + first;
-      std::memcpy(h, g, static_cast<size_t>(task.count) * 4);
-    }
-  }
-}
-
-void CpuBackend::expert_down(const ExpertGroup& group, const GroupTask& task, Mat out) {
-  std::array<float, kTaskOutputs> y;
-  const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
-  const int stride = ceil_div(task.count, kPanelRows) * kPanelRows;
-  multiply_rows(kernels_, group.down, task.first, task.count,
-                quantised(group.down) ? hidden_acts_.rows() + row0 : nullptr,
-                gathered_f32_.data() + row0, task.n_tokens, y.data(), static_cast<size_t>(stride));
-  for (int t = 0; t < task.n_tokens; t++)
-    std::memcpy(out.row(group.out_rows[static_cast<size_t>(task.token0 + t)]) + task.first,
-                y.data() + t * stride, static_cast<size_t>(task.count) * 4);
 }
 
 void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {

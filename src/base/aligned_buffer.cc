@@ -2,12 +2,12 @@
 
 #include <sys/mman.h>
 
+#include "base/align.h"
 #include "base/error.h"
 
 namespace hob {
 namespace {
 constexpr size_t kPage = 4096, kHugePage = 2 << 20;
-size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t n_bytes, bool huge_pages) {

@@ -9,6 +9,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/async_file.h"
+#include "base/align.h"
 #include "base/error.h"
 
 namespace hob {
@@ -44,8 +45,6 @@ double median_seconds(double budget, const std::function<void()>& work) {
   std::nth_element(times.begin(), times.begin() + static_cast<long>(times.size() / 2), times.end());
   return times[times.size() / 2];
 }
-
-size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
 // Activations [rows, cols] of ones-like values.
 struct Activations {

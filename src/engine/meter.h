@@ -11,6 +11,7 @@ struct Usage {
   int n_tok = 0;
   double seconds = 0;
   uint64_t hits = 0, misses = 0;
+  uint64_t low_uses = 0;    // hits and misses of low-precision copies
   uint64_t bytes_read = 0;  // from disk
   double stall_seconds = 0;
 

@@ -14,9 +14,16 @@ void add(StageWork& work, const WeightGroup& g, double n_steps, double n_rows) {
 
 // Experts of different layers may differ (mixed quantisations), and the counts are sums over all
 // layers: an average one stands for them.
-void add_experts(StageWork& work, const ModelLayout& layout, double n_uses, double n_choices) {
+void add_experts(StageWork& work, const ModelLayout& layout, const ExpertUses& uses,
+                 double n_choices) {
   const double share = 1.0 / static_cast<double>(std::max<size_t>(1, layout.work.size()));
-  for (const LayerWork& l : layout.work) add(work, l.expert, share * n_uses, share * n_choices);
+  const auto n_low = static_cast<double>(uses.n_low);
+  const double n_high = static_cast<double>(uses.n) - n_low;
+  for (const LayerWork& l : layout.work) add(work, l.expert, share * n_high, share * n_choices);
+  for (const ExpertLayer& layer : layout.experts.low)
+    for (const ExpertMatrix& part : layer.parts)
+      work.bytes +=
+          share * n_low * part.rows * static_cast<double>(row_bytes(part.dtype, part.cols));
 }
 
 StageRate rate_of(const StageWork& work, double seconds, double all_seconds,
@@ -36,7 +43,7 @@ StageRate rate_of(const StageWork& work, double seconds, double all_seconds,
 }  // namespace
 
 Work work_of(const ModelLayout& layout, KvType kv, const WorkCounts& counts,
-             uint64_t n_expert_uses) {
+             const ExpertUses& uses) {
   Work work{};
   const auto at = [&](Stage s) -> StageWork& { return work[static_cast<size_t>(s)]; };
   const AttnSpec& a = layout.spec.attn;
@@ -61,8 +68,7 @@ Work work_of(const ModelLayout& layout, KvType kv, const WorkCounts& counts,
     at(Stage::kAttention).fma_macs += pick(counts.n_visible, counts.n_logit_visible) * a.n_heads *
                                       static_cast<double>(a.d_k + a.d_v);
   }
-  add_experts(at(Stage::kExperts), layout, static_cast<double>(n_expert_uses),
-              static_cast<double>(counts.n_choices));
+  add_experts(at(Stage::kExperts), layout, uses, static_cast<double>(counts.n_choices));
   add(at(Stage::kHead), layout.head, static_cast<double>(counts.n_logit_steps),
       static_cast<double>(counts.n_logit_rows));
   return work;

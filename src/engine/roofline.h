@@ -25,9 +25,12 @@ struct StageWork {
 };
 using Work = std::array<StageWork, kNStages>;  // indexed by Stage
 
-// `n_expert_uses`: distinct (step, layer, expert), the cache's hits + misses.
+// Distinct (step, layer, expert): the cache's hits + misses. The rest of `n` are high copies.
+struct ExpertUses {
+  uint64_t n = 0, n_low = 0;
+};
 Work work_of(const ModelLayout& layout, KvType kv, const WorkCounts& counts,
-             uint64_t n_expert_uses);
+             const ExpertUses& uses);
 
 struct StageRate {
   double time_share = 0;

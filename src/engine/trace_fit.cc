@@ -19,11 +19,10 @@ std::string FitRow::policy() const {
   return fmt::format("hobbit:{:g},{:g},{:g},{:g}", weights[0], weights[1], weights[2], weights[3]);
 }
 
-std::vector<FitRow> fit_hobbit(const Replay& replay, const FitOptions& o,
+std::vector<FitRow> fit_hobbit(std::span<const FitCase> cases, int n,
                                const std::function<void(size_t, size_t)>& progress) {
-  HOB_CHECK(o.n_steps > 0 && !o.budgets.empty());
+  HOB_CHECK(n > 0 && !cases.empty());
   std::vector<FitRow> rows;
-  const int n = o.n_steps;
   for (int lru = 0; lru <= n; lru++)
     for (int lfu = 0; lru + lfu <= n; lfu++)
       for (int lhu = 0; lru + lfu + lhu <= n; lhu++) {
@@ -33,12 +32,21 @@ std::vector<FitRow> fit_hobbit(const Replay& replay, const FitOptions& o,
         for (size_t i = 0; i < 4; i++) row.weights[i] = static_cast<double>(parts[i]) / n;
         rows.push_back(row);
       }
-  std::vector<double> lru;
-  for (const SimBudget& b : o.budgets) lru.push_back(std::max(penalty_of(replay, "lru", b), 1e-9));
+  struct Run {
+    const Replay* replay;
+    const SimBudget* budget;
+    double lru;
+  };
+  std::vector<Run> runs;
+  for (const FitCase& c : cases) {
+    HOB_CHECK(!c.budgets.empty());
+    for (const SimBudget& b : c.budgets)
+      runs.push_back({&c.replay, &b, std::max(penalty_of(c.replay, "lru", b), 1e-9)});
+  }
   for (size_t i = 0; i < rows.size(); i++) {
-    for (size_t j = 0; j < o.budgets.size(); j++)
-      rows[i].penalty += penalty_of(replay, rows[i].policy(), o.budgets[j]) / lru[j] /
-                         static_cast<double>(o.budgets.size());
+    for (const Run& run : runs)
+      rows[i].penalty += penalty_of(*run.replay, rows[i].policy(), *run.budget) / run.lru /
+                         static_cast<double>(runs.size());
     if (progress) progress(i + 1, rows.size());
   }
   std::sort(rows.begin(), rows.end(), [](const FitRow& a, const FitRow& b) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/align.h"
 #include "base/error.h"
 
 namespace hob {
@@ -9,8 +10,6 @@ namespace {
 
 constexpr uint64_t kPartAlign =
     64;  // Backend::prepare's requirement: one cache line, one AVX-512 register
-
-uint64_t round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) / unit * unit; }
 
 }  // namespace
 

@@ -33,7 +33,7 @@ void refuse_useless_low(const PackIndex& index, const ExpertGeometry& geometry,
   if (low < high) return;
   fail(
       Code::kInvalidArgument,
-      "[pack] --bits {}: expected a low copy smaller than the model's experts ({}, {:.1f} bits per "
+      "[pack] --low q{}: expected a low copy smaller than the model's experts ({}, {:.1f} bits per "
       "weight), it would have {}: fewer bits or --no-low",
       bits, format_size(high), expert_bits(geometry), format_size(low));
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "format/byte_reader.h"
 
@@ -270,7 +271,7 @@ class Parser {
   // Turns offsets in the data section into offsets in the file. Each must be the padded sum of the
   // sizes before it, which excludes overlaps, holes and overflow at once.
   void place_tensors() {
-    const uint64_t data_start = align_up(reader_.position(), alignment_);
+    const uint64_t data_start = round_up(reader_.position(), alignment_);
     uint64_t expected = 0;
     for (RawTensor& tensor : shard_.tensors) {
       if (tensor.offset != expected) {
@@ -282,7 +283,7 @@ class Parser {
         bad("truncated: tensor {} needs {} bytes at byte {}, the file has {} bytes", tensor.name,
             tensor.n_bytes, tensor.offset, shard_.n_bytes);
       }
-      expected = align_up(tensor.offset + tensor.n_bytes - data_start, alignment_);
+      expected = round_up(tensor.offset + tensor.n_bytes - data_start, alignment_);
     }
   }
 

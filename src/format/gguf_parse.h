@@ -42,8 +42,4 @@ constexpr uint32_t kMaxAlignment = 1 << 24;  // hob's own bound; files in use ha
 constexpr size_t kMaxKeyBytes = 65535;
 constexpr size_t kMaxTensorNameBytes = 63;  // ggml: 64 with the final NUL
 
-constexpr uint64_t align_up(uint64_t n, uint64_t alignment) {
-  return (n + alignment - 1) / alignment * alignment;
-}
-
 }  // namespace hob

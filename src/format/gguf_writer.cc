@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "format/atomic_file.h"
 
@@ -176,9 +177,9 @@ std::string GgufWriter::header() const {
     for (int i = tensor.shape.n_dims; i-- > 0;) put(out, tensor.shape[i]);
     put(out, tensor.dtype);
     put(out, offset);
-    offset = align_up(offset + tensor.n_bytes, alignment_);
+    offset = round_up(offset + tensor.n_bytes, alignment_);
   }
-  out.resize(align_up(out.size(), alignment_), '\0');
+  out.resize(round_up(out.size(), alignment_), '\0');
   return out;
 }
 
@@ -193,7 +194,7 @@ void GgufWriter::write(const Sink& out, const Fill& fill) const {
       out(bytes);
     });
     HOB_CHECK(n_sent == tensor.n_bytes);
-    out(std::span(zeros).first(align_up(n_sent, alignment_) - n_sent));
+    out(std::span(zeros).first(round_up(n_sent, alignment_) - n_sent));
   }
 }
 

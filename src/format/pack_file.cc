@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "format/file_io.h"
@@ -120,7 +121,7 @@ void replace_pack_sections(const std::string& path, std::vector<PackSection> sec
   index.sections = std::move(sections);
   const std::string bytes = serialise_pack_index(index);
   const OutputFd file(path, O_WRONLY);
-  const uint64_t offset = align_up(file.size(), kPackAlign);
+  const uint64_t offset = round_up(file.size(), kPackAlign);
   const PackPrologue prologue = make_pack_prologue(bytes, offset);
   file.write_at(offset, std::as_bytes(std::span(bytes)));
   file.sync();

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/align.h"
 #include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -192,7 +193,7 @@ void PackWriter::commit() {
   for (size_t i = 0; i < order_.size(); i++) HOB_CHECK(done_[i]);
   file_.drop_direct();  // index and prologue are no whole pages
   const std::string bytes = serialise_pack_index(index_);
-  const uint64_t offset = align_up(slabs_end(), kPackAlign);
+  const uint64_t offset = round_up(slabs_end(), kPackAlign);
   const PackPrologue prologue = make_pack_prologue(bytes, offset);
   file_.write_at(offset, std::as_bytes(std::span(bytes)));
   file_.truncate(offset + bytes.size());

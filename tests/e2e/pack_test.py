@@ -43,14 +43,14 @@ class Making(Packs):
 
     def test_every_choice(self):
         for i, (flags, high, low) in enumerate([(["--no-low"], True, False), (["--no-high"], False, True),
-                                                (["--bits", 2], True, True), (["--bits", 3], True, True),
+                                                (["--low", "q2"], True, True), (["--low", "q3"], True, True),
                                                 (["--threads", 3], True, True)]):
             out = self.tmp / f"{i}.hobpack"
             made = self.packed("-o", out, *flags)
             self.assertEqual((made["high_bytes"] > 0, made["low_bytes"] > 0), (high, low), flags)
             self.ok("pack", self.model, "--verify", out)
-        self.refused(2, "--bits", "pack", self.model, "--bits", 5)
-        self.refused(2, "--no-low", "pack", self.model, "--bits", 2, "--no-low")
+        self.refused(2, "--low", "pack", self.model, "--low", "q5")
+        self.refused(2, "--no-low", "pack", self.model, "--low", "q2", "--no-low")
         self.refused(2, "--no-high", "pack", self.model, "--no-high", "--no-low")
 
     def test_all_models(self):
@@ -68,9 +68,9 @@ class Making(Packs):
     def test_an_existing_file_is_not_replaced_unasked(self):
         self.packed()
         before = self.pack.read_bytes()
-        self.refused(1, "--force", "pack", self.model, "--bits", 2)
+        self.refused(1, "--force", "pack", self.model, "--low", "q2")
         self.assertEqual(self.pack.read_bytes(), before)
-        self.packed("--bits", 2, "--force")
+        self.packed("--low", "q2", "--force")
         self.assertNotEqual(self.pack.read_bytes(), before)
         self.refused(2, "another file than the model", "pack", self.model, "-o", self.model, "--force")
 
@@ -81,7 +81,7 @@ class Making(Packs):
         for name, flags in zip(names, [[], ["--calibration", text], ["--calibration", text, "--threads", 1],
                                        ["--calibration", "-"]]):
             memory = ["--memory", "1G"] if flags else []
-            args = ["pack", self.model, "-o", self.tmp / name, "--bits", 2, *flags, *memory]
+            args = ["pack", self.model, "-o", self.tmp / name, "--low", "q2", *flags, *memory]
             self.ok(*args, stdin=b"another text")
             self.ok("pack", self.model, "--verify", self.tmp / name)
         plain, a, b, _ = [(self.tmp / name).read_bytes() for name in names]
@@ -211,7 +211,7 @@ class Interrupted(Packs):
             if self.stop_midway(out, signal.SIGKILL):
                 break
             out.unlink()
-        self.assertEqual(self.packed("-o", out, "--bits", 2)["resumed_bytes"], 0)
+        self.assertEqual(self.packed("-o", out, "--low", "q2")["resumed_bytes"], 0)
         self.ok("pack", self.model, "--verify", out)
 
 

@@ -10,7 +10,7 @@ N = 60
 class Record(HobTest):
     def record(self, name, *args):
         path = self.tmp / name
-        self.ok("trace", "record", OLMOE, *PROMPT, "-n", N, "-o", path, "--quiet", *args)
+        self.ok("trace", OLMOE, *PROMPT, "-n", N, "-o", path, "--quiet", *args)
         return path
 
     def test_the_cache_does_not_show(self):
@@ -25,13 +25,13 @@ class Record(HobTest):
             self.assertTrue(0 <= int(row[5]) < 4 and 0 <= float(row[6]) <= 1, row)
 
     def test_a_recording_predicts_the_run(self):
-        """What `run` hit with so many slots is what `sim` says of the recorded routing, policy by policy."""
+        """What `run` hit with so many slots is what `replay` says of the recorded routing, policy by policy."""
         trace = self.record("t.csv")
         size = self.json_lines("show", OLMOE)[0]["experts"]["bytes_per_expert"]
         for policy in ["lru", "lfu", "ewma", "ewma-layer", "hobbit:0.4,0.2,0.2,0.2"]:
             run = self.json_lines("run", OLMOE, *PROMPT, "-n", N + 1, "--ignore-eos", "--expert-cache", 5 * size,
                                   "--policy", policy, "--prefetch", "off", "--quiet")[0]
-            sim = self.json_lines("trace", "sim", trace, "--cache", 5 * size, "--policy", policy)[0]
+            sim = self.json_lines("trace", "replay", trace, "--cache", 5 * size, "--policy", policy)[0]
             self.assertAlmostEqual(run["hit_rate"], sim["hit_rate"], delta=0.06, msg=policy)
 
     def test_a_recording_can_be_replayed(self):
@@ -41,16 +41,16 @@ class Record(HobTest):
 
     def test_refusals(self):
         out = self.tmp / "t.csv"
-        self.refused(1, "this one is dense", "trace", "record", DATA / "model" / "llama.gguf", *PROMPT, "-o", out)
-        self.refused(2, "expected a text", "trace", "record", OLMOE, "-o", out)
-        self.refused(2, "--out", "trace", "record", OLMOE, *PROMPT)
-        self.refused(1, "cannot", "trace", "record", OLMOE, *PROMPT, "-o", self.tmp / "no" / "t.csv")
+        self.refused(1, "this one is dense", "trace", DATA / "model" / "llama.gguf", *PROMPT, "-o", out)
+        self.refused(2, "expected a text", "trace", OLMOE, "-o", out)
+        self.refused(2, "--out", "trace", OLMOE, *PROMPT)
+        self.refused(1, "cannot", "trace", OLMOE, *PROMPT, "-o", self.tmp / "no" / "t.csv")
         self.assertFalse(out.exists())
 
 
 class Simulate(HobTest):
     def sim(self, *args):
-        return self.json_lines("trace", "sim", REAL, *args)
+        return self.json_lines("trace", "replay", REAL, *args)
 
     def test_every_policy(self):
         rows = {row["policy"]: row for row in self.sim("--cache", "10%")}
@@ -81,7 +81,7 @@ class Simulate(HobTest):
         self.assertGreater(split["hit_rate_low"], 0)
 
     def test_text(self):
-        text = self.ok("trace", "sim", REAL, "--cache", "2%,10%", "--policy", "lru,hobbit:0.4,0.2,0.2,0.2,belady")
+        text = self.ok("trace", "replay", REAL, "--cache", "2%,10%", "--policy", "lru,hobbit:0.4,0.2,0.2,0.2,belady")
         for word in ["less than one: lru hits nothing", "x the experts of one token", "hobbit:0.4,0.2,0.2,0.2", "gap %"]:
             self.assertIn(word, text)
 
@@ -92,6 +92,14 @@ class Simulate(HobTest):
         self.assertEqual(len(rows), 10)
         self.assertEqual(rows, sorted(rows, key=lambda r: r["penalty_over_lru"]))
         self.sim("--cache", "10%", "--policy", best)
+        other = self.tmp / "other.csv"
+        self.ok("trace", "gen", "-o", other, "--layers", 4, "--experts", 16, "-k", 2, "-p", 4, "-n", 60, "--seed", 7)
+        one = self.json_lines("trace", "fit", other, "--cache", "10%", "--steps", 2)
+        both = {r["policy"]: r for r in self.json_lines("trace", "fit", REAL, other, "--cache", "10%", "--steps", 2)}
+        alone = {r["policy"]: r["penalty_over_lru"] for r in rows}
+        for row in one:
+            mean = (row["penalty_over_lru"] + alone[row["policy"]]) / 2
+            self.assertAlmostEqual(both[row["policy"]]["penalty_over_lru"], mean, places=9)
 
     def test_bad_usage(self):
         for args, expect in [(["--cache", "0%"], "--cache"), (["--cache", "x"], "--cache"), (["--cache", "101%"], "100 %"),
@@ -101,8 +109,10 @@ class Simulate(HobTest):
                              (["--split", "0:1"], "HIGH:LOW"), (["--t1", "0.5"], "both"),
                              (["--t1", "0.9", "--t2", "0.5"], "--t1 <="), (["--q1", "99", "--q2", "5"], "--q1 <="),
                              (["--warmup", "x"], "--warmup"), (["--low-ratio", "0"], "low-ratio")]:
-            self.refused(2, expect, "trace", "sim", REAL, *args)
-        self.refused(2, "subcommand", "trace")
+            self.refused(2, expect, "trace", "replay", REAL, *args)
+        self.refused(2, "expected a MODEL", "trace")
+        self.refused(2, "hob trace replay --help", "trace", "replay")
+        self.refused(2, "TRACE", "trace", "fit")
 
     def test_bad_traces(self):
         bad = self.tmp / "bad.csv"
@@ -111,8 +121,8 @@ class Simulate(HobTest):
                                 (text.replace("0.215", "nan", 1), "weight >= 0"),
                                 ("".join(l for l in text.splitlines(True) if "expert_bytes" not in l), "expert_bytes=N")]:
             bad.write_text(content)
-            self.refused(1, expect, "trace", "sim", bad)
-        self.refused(1, "cannot open", "trace", "sim", self.tmp / "none.csv")
+            self.refused(1, expect, "trace", "replay", bad)
+        self.refused(1, "cannot open", "trace", "replay", self.tmp / "none.csv")
 
 
 class Generate(HobTest):
@@ -122,7 +132,7 @@ class Generate(HobTest):
             path = self.tmp / f"{rho}.csv"
             self.ok("trace", "gen", "-o", path, "--layers", 8, "--experts", 64, "-k", 6, "-p", 4, "-n", 80, "--turns", 2,
                     "--rho", rho, "--seed", 3)
-            rates.append(self.json_lines("trace", "sim", path, "--cache", "20%", "--policy", "lru")[0]["hit_rate"])
+            rates.append(self.json_lines("trace", "replay", path, "--cache", "20%", "--policy", "lru")[0]["hit_rate"])
         self.assertGreater(rates[1], rates[0] + 0.1)
 
     def test_refusals(self):

@@ -35,7 +35,7 @@ constexpr WorkCounts kPrefill = {.n_steps = 1,
                                  .n_choices = 0};
 
 TEST(Roofline, WorkOfADensePrefill) {
-  const Work w = work_of(tiny_layout(), KvType::kF16, kPrefill, 0);
+  const Work w = work_of(tiny_layout(), KvType::kF16, kPrefill, {});
   EXPECT_EQ(at(w, Stage::kProjections).bytes, 2 * (100 + 50));
   // q, k, v of every row in both layers; the output product of every row in the first layer, of one
   // row in the last.
@@ -53,7 +53,7 @@ TEST(Roofline, WorkOfADensePrefill) {
 
 TEST(Roofline, AStepWithoutLogitsSkipsTheEndOfTheLastLayer) {
   const WorkCounts counts = {.n_steps = 2, .n_rows = 8, .n_visible = 36, .n_context = 12};
-  const Work w = work_of(tiny_layout(), KvType::kF32, counts, 0);
+  const Work w = work_of(tiny_layout(), KvType::kF32, counts, {});
   EXPECT_EQ(at(w, Stage::kProjections).bytes, 2 * (2 * 100 + 50));
   EXPECT_EQ(at(w, Stage::kProjections).dot_macs, 8 * (2 * 1000 + 500));
   EXPECT_EQ(at(w, Stage::kDenseFfn).bytes, 2 * 300);
@@ -80,11 +80,23 @@ TEST(Roofline, WorkOfAMoeDecode) {
                              .n_context = 10,
                              .n_logit_context = 10,
                              .n_choices = 40};
-  const Work w = work_of(layout, KvType::kF16, counts, 40);
+  const Work w = work_of(layout, KvType::kF16, counts, {.n = 40});
   EXPECT_EQ(at(w, Stage::kExperts).bytes, 10 * 2 * 20 + 40 * 700);
   EXPECT_EQ(at(w, Stage::kExperts).dot_macs, 40 * 6000);
   EXPECT_EQ(at(w, Stage::kExperts).fma_macs, 10 * 2 * 40);
   EXPECT_EQ(at(w, Stage::kDenseFfn).bytes, 0);
+
+  // A quarter of the uses were low copies: 3 matrices of 4 rows of 64 weights, 12 bytes per 32.
+  layout.experts.low.resize(2);
+  for (ExpertLayer& l : layout.experts.low)
+    for (ExpertMatrix& part : l.parts) {
+      part.dtype = DType::kQ2_1;
+      part.rows = 4;
+      part.cols = 64;
+    }
+  const Work mixed = work_of(layout, KvType::kF16, counts, {.n = 40, .n_low = 10});
+  EXPECT_EQ(at(mixed, Stage::kExperts).bytes, 10 * 2 * 20 + 30 * 700 + 10 * 3 * 4 * 24);
+  EXPECT_EQ(at(mixed, Stage::kExperts).dot_macs, 40 * 6000);
 }
 
 TEST(Roofline, RatesAndShares) {

@@ -264,7 +264,7 @@ TEST_F(RealTrace, FitFindsTheBestOfItsGrid) {
   const Replay r = make_replay(turns(), o);
   const SimBudget budget = share(r, 0.1);
   const std::vector<FitRow> rows =
-      fit_hobbit(r, {.budgets = {budget}, .n_steps = 2}, /*progress=*/{});
+      fit_hobbit(std::vector<FitCase>{{r, {budget}}}, 2, /*progress=*/{});
   EXPECT_EQ(rows.size(), 10u);
   const double lru = run(r, "lru", budget).penalty(o.low_ratio);
   double least = 1e9;

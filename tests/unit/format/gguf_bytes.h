@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/align.h"
 #include "base/error.h"
 #include "format/gguf_parse.h"
 
@@ -47,7 +48,7 @@ struct GgufBytes {
     return put(type).put(offset);
   }
   GgufBytes& pad(size_t alignment = kDefaultAlignment) {
-    bytes.resize(align_up(bytes.size(), alignment), '\0');
+    bytes.resize(round_up(bytes.size(), alignment), '\0');
     return *this;
   }
   GgufBytes& data(size_t n_bytes) {

@@ -13,6 +13,25 @@
 inline V16 row_halves(const uint8_t* block, int at) { return vload_f16(block + at); }
 inline V16 negate(V16 a) { return vsub(vset1(0.f), a); }
 
+// Blocks of 32 weights: f16 scales of the 16 rows first, then f16 minima where there are any.
+struct Scaled32 {
+  static constexpr int kBlock = 32, kSub = 32, kChunk = 32;
+  static constexpr bool kHasMin = false;
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16*) {
+    d[0] = row_halves(b, 0);
+  }
+};
+struct ScaledMin32 {
+  static constexpr int kBlock = 32, kSub = 32, kChunk = 32;
+  static constexpr bool kHasMin = true;
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
+    d[0] = row_halves(b, 0);
+    m[0] = negate(row_halves(b, 32));
+  }
+};
+
 // Four lines of nibbles, low ones first: codes 0..15 and 16..31 of a 32-weight block.
 template <class Emit>
 inline void emit_nibbles32(const uint8_t* lines, Emit&& emit) {
@@ -23,30 +42,21 @@ inline void emit_nibbles32(const uint8_t* lines, Emit&& emit) {
   }
 }
 
-struct BlockQ4_0 {
-  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 8, kMaxCode = 15;
-  static constexpr bool kSigned = false, kHasMin = false;
+struct BlockQ4_0 : Scaled32 {
+  static constexpr int kBytes = 18, kZero = 8, kMaxCode = 15;
+  static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_nibbles32(b + 32, emit);
   }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16*) {
-    d[0] = row_halves(b, 0);
-  }
 };
 
-struct BlockQ4_1 {
-  static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 15;
-  static constexpr bool kSigned = false, kHasMin = true;
+struct BlockQ4_1 : ScaledMin32 {
+  static constexpr int kBytes = 20, kZero = 0, kMaxCode = 15;
+  static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_nibbles32(b + 64, emit);
-  }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16* m) {
-    d[0] = row_halves(b, 0);
-    m[0] = negate(row_halves(b, 32));
   }
 };
 
@@ -66,43 +76,30 @@ inline void emit_fives(const uint8_t* high, const uint8_t* lines, Emit&& emit) {
   emit(7, bor(bbits<4, 15>(x3), bspread<28>(h, 16)));
 }
 
-struct BlockQ5_0 {
-  static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kChunk = 32, kZero = 16, kMaxCode = 31;
-  static constexpr bool kSigned = false, kHasMin = false;
+struct BlockQ5_0 : Scaled32 {
+  static constexpr int kBytes = 22, kZero = 16, kMaxCode = 31;
+  static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_fives(b + 32, b + 96, emit);
   }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16*) {
-    d[0] = row_halves(b, 0);
-  }
 };
 
-struct BlockQ5_1 {
-  static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 31;
-  static constexpr bool kSigned = false, kHasMin = true;
+struct BlockQ5_1 : ScaledMin32 {
+  static constexpr int kBytes = 24, kZero = 0, kMaxCode = 31;
+  static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_fives(b + 64, b + 128, emit);
   }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16* m) {
-    d[0] = row_halves(b, 0);
-    m[0] = negate(row_halves(b, 32));
-  }
 };
 
-struct BlockQ8_0 {
-  static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 128;
-  static constexpr bool kSigned = true, kHasMin = false;
+struct BlockQ8_0 : Scaled32 {
+  static constexpr int kBytes = 34, kZero = 0, kMaxCode = 128;
+  static constexpr bool kSigned = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 8; u++) emit(u, bload(b + 32 + 64 * u));
-  }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16*) {
-    d[0] = row_halves(b, 0);
   }
 };
 
@@ -146,8 +143,8 @@ struct BlockQ3_K {
   }
   template <int C>
   static inline void scales(const uint8_t* b, V16* d, V16*) {
-    const uint8_t* s =
-        b;  // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
+    // 12 bytes per row: 8 with two low nibbles, 4 with four pairs of high bits
+    const uint8_t* s = b;
     const V16 d0 = row_halves(b, 192);
     HOB_UNROLL for (int i = 0; i < 8; i++) {
       const B16 low = sbits<4 * C, 15>(sload(s + 16 * i)), t = sload(s + 16 * (8 + i % 4));
@@ -252,16 +249,12 @@ inline void emit_table32(const uint8_t* lines, const int8_t* table, Emit&& emit)
   }
 }
 
-struct BlockIQ4_NL {
-  static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 127;
-  static constexpr bool kSigned = true, kHasMin = false;
+struct BlockIQ4_NL : Scaled32 {
+  static constexpr int kBytes = 18, kZero = 0, kMaxCode = 127;
+  static constexpr bool kSigned = true;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     emit_table32(b + 32, kTableIq4, emit);
-  }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16*) {
-    d[0] = row_halves(b, 0);
   }
 };
 
@@ -303,9 +296,9 @@ struct BlockMXFP4 {
 
 // hob's own 2 and 3 bits (tensor/blocks.h): pair s of lines is bits 2s of the two units, and line
 // g's third bits are bit g of the third unit.
-struct BlockQ2_1 {
-  static constexpr int kBlock = 32, kBytes = 12, kSub = 32, kChunk = 32, kZero = 0, kMaxCode = 3;
-  static constexpr bool kSigned = false, kHasMin = true;
+struct BlockQ2_1 : ScaledMin32 {
+  static constexpr int kBytes = 12, kZero = 0, kMaxCode = 3;
+  static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
     HOB_UNROLL for (int u = 0; u < 2; u++) {
@@ -316,16 +309,11 @@ struct BlockQ2_1 {
       emit(6 + u, bbits<6, 3>(x));
     }
   }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16* m) {
-    d[0] = row_halves(b, 0);
-    m[0] = negate(row_halves(b, 32));
-  }
 };
 
-struct BlockQ3_0 {
-  static constexpr int kBlock = 32, kBytes = 14, kSub = 32, kChunk = 32, kZero = 4, kMaxCode = 7;
-  static constexpr bool kSigned = false, kHasMin = false;
+struct BlockQ3_0 : Scaled32 {
+  static constexpr int kBytes = 14, kZero = 4, kMaxCode = 7;
+  static constexpr bool kSigned = false;
   template <int G>
   static inline B64 line(B64 low, B64 high) {
     return bor(bbits<G / 2 * 2, 3>(low), bbits_left<2, 1>(bbits<G, 1>(high)));
@@ -341,9 +329,5 @@ struct BlockQ3_0 {
     emit(5, line<5>(odd, h));
     emit(6, line<6>(even, h));
     emit(7, line<7>(odd, h));
-  }
-  template <int C>
-  static inline void scales(const uint8_t* b, V16* d, V16*) {
-    d[0] = row_halves(b, 0);
   }
 };
