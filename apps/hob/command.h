@@ -1,7 +1,10 @@
 #pragma once
 // A subcommand: a row of the table in main.cc and a function that adds its options and returns what
 // runs it.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -27,6 +30,19 @@ class OutputClosed : public std::runtime_error {
  public:
   OutputClosed() : std::runtime_error("stdout closed") {}
 };
+
+// A number in [least, most]. CLI::Range lets NaN pass.
+inline CLI::Validator number_in(double least, double most) {
+  const std::string range = fmt::format("in [{:g} - {:g}]", least, most);
+  return CLI::Validator(
+      [=](const std::string& text) {
+        char* end = nullptr;
+        const double value = std::strtod(text.c_str(), &end);
+        const bool ok = !text.empty() && *end == 0 && value >= least && value <= most;
+        return ok ? std::string() : "expected a number " + range + ", got '" + text + "'";
+      },
+      range);
+}
 
 Runner setup_run(CLI::App& app);
 Runner setup_logits(CLI::App& app);

@@ -36,10 +36,6 @@ void check_policy_option(const std::string& spec) {
   }
 }
 
-void check_supported(const CommonOptions& o) {
-  if (!o.max_kl.empty()) refuse_unsupported("--max-kl");
-}
-
 // "A/B" within [0, most], A <= B.
 std::pair<float, float> pair_option(const char* name, const std::string& text, float most) {
   float a = -1, b = -1;
@@ -56,12 +52,16 @@ PrecisionOptions precision_options(const CommonOptions& o) {
     p.mode = PrecisionMode::kMixed;
   else if (o.precision == "mixed+skip")
     p.mode = PrecisionMode::kMixedSkip;
-  else if (o.precision != "exact")
+  else if (!o.precision.empty() && o.precision != "exact")
     throw UsageError(fmt::format(
         "[usage] --precision: expected exact, mixed or mixed+skip, got '{}'", o.precision));
-  const auto [q1, q2] = pair_option("--quantiles", o.quantiles, 100);
-  p.q1 = q1 / 100;
-  p.q2 = q2 / 100;
+  if (o.max_kl && o.precision == "exact")
+    throw UsageError("[usage] --max-kl chooses a mixed mode, --precision exact excludes it");
+  if (!o.quantiles.empty()) {
+    const auto [q1, q2] = pair_option("--quantiles", o.quantiles, 100);
+    p.q1 = q1 / 100;
+    p.q2 = q2 / 100;
+  }
   p.strict = o.strict;
   if (!o.thresholds.empty()) {
     const auto [t1, t2] = pair_option("--thresholds", o.thresholds, 1);
@@ -123,7 +123,12 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
   app.add_flag("--strict", o.strict,
                "mixed: every use in exactly the precision its score asks for, cached or not: for "
                "measuring quality");
-  app.add_option("--max-kl", o.max_kl, "(not yet)");
+  app.add_option("--max-kl", o.max_kl,
+                 "fastest precision setting with at most this mean KL (nats), as estimated by 'hob "
+                 "pack --calibration'")
+      ->check(number_in(0.0, 1e6))
+      ->excludes("--quantiles")
+      ->excludes("--thresholds");
   app.add_option("--policy", o.policy,
                  "expert cache policy, e.g. ewma-layer, lru or hobbit:0.4,0.2,0.2,0.2");
   app.add_option(
@@ -138,7 +143,6 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
 }
 
 SessionOptions session_options(const CommonOptions& o) {
-  check_supported(o);
   check_policy_option(o.policy);
   SessionOptions s;
   s.path = o.model;
@@ -151,11 +155,24 @@ SessionOptions session_options(const CommonOptions& o) {
   s.policy = o.policy;
   s.pack = o.pack;
   s.precision = precision_options(o);
+  s.max_kl = o.max_kl;
   set_prefetch(o, s);
   return s;
 }
 
+void note_kl(const CommonOptions& common, const ModelPlan& plan) {
+  if (!common.max_kl) return;
+  note(common.quiet,
+       plan.kl ? fmt::format("hob: note: --max-kl {:g}: {}, T1 {:.3f}, T2 {:.3f}; estimated KL "
+                             "{:.4f} (as measured on the calibration text)",
+                             *common.max_kl, precision_name(plan.kl->mode), plan.kl->thresholds.t1,
+                             plan.kl->thresholds.t2, plan.kl->mean_kl)
+               : fmt::format("hob: note: --max-kl {:g}: no measured setting is below, exact mode",
+                             *common.max_kl));
+}
+
 std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan) {
+  note_kl(common, plan);
   const int trained = plan.layout.spec.n_ctx_train;
   if (trained > 0 && plan.options.n_ctx > trained)
     note(common.quiet,

@@ -2,6 +2,7 @@
 // The options that all commands which load a model share (DESIGN §7).
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/model_session.h"
@@ -17,11 +18,11 @@ struct CommonOptions {
   int threads = 0;
   bool pin = false;
   std::string kv = "f16";
-  std::string precision = "exact";
-  std::string quantiles = "67/97";
+  std::string precision;  // empty: exact, or what max_kl chooses
+  std::string quantiles;  // empty: 67/97
   std::string thresholds;
   bool strict = false;
-  std::string max_kl;
+  std::optional<double> max_kl;
   std::string policy = "ewma-layer";
   std::string pack;
   std::string prefetch = "auto";
@@ -38,6 +39,9 @@ void add_common_options(CLI::App& app, CommonOptions& options);
 // never ignores one.
 SessionOptions session_options(const CommonOptions& options);
 [[noreturn]] void refuse_unsupported(const std::string& what);
+
+// Says what --max-kl chose.
+void note_kl(const CommonOptions& common, const ModelPlan& plan);
 
 // Loads with a progress bar; warns when --ctx exceeds what the model was trained on.
 std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan);

@@ -19,14 +19,16 @@
 #include "options.h"
 #include "output.h"
 #include "pack_facts.h"
+#include "pack_kl.h"
 
 namespace hob::app {
 namespace {
 
 struct Options {
   CommonOptions common;  // model, threads, json, quiet
-  std::string out, verify, calibration;
+  std::string out, verify, measure, calibration;
   int bits = 0;
+  int kl_tokens = 2048;
   bool no_low = false, no_high = false, force = false;
 };
 
@@ -80,21 +82,25 @@ struct Result {
 
 void print(const Options& o, const PackIndex& index, const Result& r) {
   const uint64_t high = index.slab_bytes(kPackHigh), low = index.slab_bytes(kPackLow);
+  const std::optional<KlTable> table = kl_table_of(index, r.out);
   const double mb_s = static_cast<double>(high + low - r.resumed_bytes) / 1e6 / r.seconds;
   if (o.common.json) {
     nlohmann::ordered_json object = {{"file", r.out}, {"bytes", std::filesystem::file_size(r.out)}};
     object.update(pack_json(index));
     object.update({{"resumed_bytes", r.resumed_bytes}, {"seconds", r.seconds}, {"mb_s", mb_s}});
+    if (table) object["kl_table"] = kl_table_json(*table);
     return write_json(object);
   }
   write_out(fmt::format("{}: {} slabs", r.out, slab_order(index).size()));
   if (high) write_out(fmt::format(", high {} ({})", format_size(high), types_of(index, kPackHigh)));
   if (low) write_out(fmt::format(", low {} ({})", format_size(low), types_of(index, kPackLow)));
   write_out(fmt::format("; {:.1f} s, {:.0f} MB/s\n", r.seconds, mb_s));
+  if (table) print_kl_table(*table);
 }
 
 // The weights of the quantiser's errors, from the user's text.
 struct Calibration {
+  std::string text;
   ExpertInputStats stats;
   size_t n_tok = 0;
   uint64_t text_hash = 0;
@@ -102,7 +108,7 @@ struct Calibration {
 
 std::optional<Calibration> run_calibration(const Options& o, const std::function<void()>& check) {
   if (o.calibration.empty()) return std::nullopt;
-  const std::string text = read_text_file(o.calibration);
+  std::string text = read_text_file(o.calibration);
   SessionOptions options = session_options(o.common);
   options.pack = "none";
   options.max_logit_rows = kCalibrationRows;
@@ -115,12 +121,14 @@ std::optional<Calibration> run_calibration(const Options& o, const std::function
          o.calibration);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
   ProgressBar bar(o.common.quiet);
-  Calibration c{calibrate(*session, tokens,
+  const uint64_t text_hash = hash64(std::as_bytes(std::span(text)));
+  Calibration c{std::move(text),
+                calibrate(*session, tokens,
                           [&](uint64_t done, uint64_t total) {
                             check();
                             bar.update("calibrating", done, total);
                           }),
-                tokens.size(), hash64(std::as_bytes(std::span(text)))};
+                tokens.size(), text_hash};
   bar.clear();
   if (const int n = c.stats.n_unseen(); n > 0)
     note(o.common.quiet,
@@ -188,7 +196,22 @@ void make(const Options& o) {
   writer.commit();
   bar.clear();
   result.seconds = seconds_since(start);
-  print(o, writer.index(), result);
+  if (calibration && o.kl_tokens > 0)
+    add_kl_table(o.common, result.out, calibration->text, o.kl_tokens, [&] {
+      if (interrupt.flag)
+        fail(Code::kCancelled, "[pack] {}: complete, but for the KL table: --measure {} adds it",
+             result.out, result.out);
+    });
+  print(o, PackFile::open(result.out).index(), result);
+}
+
+void measure(const Options& o) {
+  const Interrupt interrupt = install_interrupt(false);
+  add_kl_table(o.common, o.measure, read_text_file(o.calibration), o.kl_tokens, [&] {
+    if (interrupt.flag)
+      fail(Code::kCancelled, "[pack] {}: interrupted, it is as it was", o.measure);
+  });
+  show_pack(o.measure, o.common.json);
 }
 
 void verify(const Options& o) {
@@ -221,6 +244,9 @@ void run(const Options& o) {
     throw UsageError("[usage] --low and --no-low: expected at most one of them, got both");
   if (o.no_high && o.no_low)
     throw UsageError("[usage] --no-high and --no-low: expected at most one of them, got both");
+  if (!o.measure.empty() && o.calibration.empty())
+    throw UsageError("[usage] --measure: expected a text too, --calibration TEXT");
+  if (!o.measure.empty()) return measure(o);
   o.verify.empty() ? make(o) : verify(o);
 }
 
@@ -245,12 +271,20 @@ Runner setup_pack(CLI::App& app) {
       "--calibration", o->calibration,
       "text file (- = stdin): the model runs over it, and what matters for it is kept more "
       "exactly in the low copy");
+  app.add_option("--kl-tokens", o->kl_tokens,
+                 "tokens of the calibration text that measure the settings of mixed precision, for "
+                 "--max-kl; 0 = none")
+      ->check(CLI::Range(0, 1 << 24));
   app.add_option("--memory", o->common.memory,
                  "limit of the calibration run: 2G, 512M, ... or auto");
   app.add_option("--threads", o->common.threads, "compute threads; default all cores")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--force", o->force, "replace a pack that is there");
-  app.add_option("--verify", o->verify, "check a pack against the model instead of making one");
+  CLI::Option* verify_option =
+      app.add_option("--verify", o->verify, "check a pack against the model instead of making one");
+  app.add_option("--measure", o->measure,
+                 "measure the settings of a finished pack with the --calibration text")
+      ->excludes(verify_option);
   add_output_options(app, o->common);
   app.footer(
       "An interrupted or killed run leaves FILE.partial; the same command goes on with it.\n"

@@ -8,6 +8,7 @@
 #include "base/size_parse.h"
 #include "format/pack_file.h"
 #include "output.h"
+#include "pack_kl.h"
 
 namespace hob::app {
 namespace {
@@ -62,6 +63,7 @@ void show_pack(const std::string& path, bool json) {
                   {"model_bytes", index.model.total_bytes()}};
     facts.update(pack_json(index));
     for (const PackSection& s : index.sections) facts["sections"][s.name] = s.bytes.size();
+    if (const auto table = kl_table_of(index, path)) facts["kl_table"] = kl_table_json(*table);
     return write_json({{"files", Json::array({path})}, {"pack", facts}});
   }
   write_out(fmt::format("{}: pack of {} ({}), version {}, layout {}, {} slabs\n", path,
@@ -71,6 +73,7 @@ void show_pack(const std::string& path, bool json) {
   print_copy(index, kPackLow, "low");
   for (const PackSection& s : index.sections)
     write_out(fmt::format("section {}: {} bytes\n", printable(s.name), s.bytes.size()));
+  if (const auto table = kl_table_of(index, path)) print_kl_table(*table);
 }
 
 }  // namespace hob::app

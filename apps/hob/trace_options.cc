@@ -83,15 +83,15 @@ CLI::Option* add_replay_options(CLI::App& app, ReplayArguments& a) {
   app.add_option("--cache", a.cache, "sizes, comma separated: 500M, 2G, or 10% of all experts");
   app.add_option("--precision", a.precision, "exact, mixed or mixed+skip");
   app.add_option("--t1", a.t1, "unimportance up to which a miss loads high; default: --q1")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_in(0.0, 1.0));
   app.add_option("--t2", a.t2, "unimportance beyond which a miss is skipped; default: --q2")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_in(0.0, 1.0));
   app.add_option("--q1", a.q1, "t1 as a percentile of the trace's scores")
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(number_in(0.0, 100.0));
   app.add_option("--q2", a.q2, "t2 as a percentile of the trace's scores")
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(number_in(0.0, 100.0));
   app.add_option("--low-ratio", a.low_ratio, "bytes of a low copy / bytes of a high one")
-      ->check(CLI::Range(0.01, 1.0));
+      ->check(number_in(0.01, 1.0));
   app.add_option("--expert-bytes", a.expert_bytes, "size of every expert; default: the trace's");
   app.add_option("--split", a.split, "memory of high and low copies; 100:0 = a low scratch ring");
   app.add_option("--warmup", a.warmup, "prompt first: as one chunk, token by token (tokens), none");

@@ -216,9 +216,9 @@ Runner setup_trace_replay(CLI::App& app) {
   auto o = std::make_shared<ReplayCommand>();
   add_replay_options(app, o->replay)->expected(1);
   app.add_option("--policy", o->policies, "names, comma separated, belady among them; or all");
-  app.add_option("--disk", o->disk_gb_s, "read bandwidth in GB/s")->check(CLI::Range(1e-6, 1e6));
+  app.add_option("--disk", o->disk_gb_s, "read bandwidth in GB/s")->check(number_in(1e-6, 1e6));
   app.add_option("--latency", o->latency_us, "microseconds per layer with a miss")
-      ->check(CLI::Range(0.0, 1e9));
+      ->check(number_in(0.0, 1e9));
   return [o] { run_replay(*o); };
 }
 

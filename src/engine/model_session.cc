@@ -160,20 +160,51 @@ void check_kv(const KvGeometry& kv) {
   }
 }
 
+[[noreturn]] void refuse_max_kl(const std::string& what) {
+  fail(Code::kInvalidArgument,
+       "[precision] --max-kl: expected a pack with a KL table ('hob pack MODEL --calibration "
+       "TEXT'), {} has none",
+       what);
+}
+
+// Takes precision and thresholds from the pack's KL table.
+void choose_by_kl(ModelPlan& m, const PackIndex& pack) {
+  const PackSection* section = pack.find_section(kKlSection);
+  if (!section) refuse_max_kl(m.pack_path);
+  PrecisionOptions& p = m.options.precision;
+  const KlTable table = parse_kl_table(section->bytes, m.pack_path);
+  const KlRow* row = table.fastest(
+      *m.options.max_kl, p.mode == PrecisionMode::kExact ? std::nullopt : std::optional(p.mode));
+  p.mode = row ? row->mode : PrecisionMode::kExact;
+  if (!row) return;
+  p.t1 = row->thresholds.t1;
+  p.t2 = row->thresholds.t2;
+  m.kl = *row;
+}
+
 // Reads experts from the pack that the user names, or from the one that stands beside the model.
 void use_pack(ModelPlan& m) {
-  if (m.options.pack == "none") return;
+  if (m.options.pack == "none") {
+    if (m.options.max_kl) refuse_max_kl("--pack none");
+    return;
+  }
   const bool named = !m.options.pack.empty();
   if (!m.layout.spec.is_moe()) {
+    if (m.options.max_kl) refuse_max_kl("a dense model");
     if (named)
       fail(Code::kInvalidArgument, "[pack] {}: expected a model with experts, {} has none",
            m.options.pack, m.layout.spec.name);
     return;
   }
   const std::string path = named ? m.options.pack : default_pack_path(m.file);
-  if (!named && !looks_like_pack(path)) return;
-  apply_pack(PackFile::open(path), m.file, *m.backend, m.layout.experts);
+  if (!named && !looks_like_pack(path)) {
+    if (m.options.max_kl) refuse_max_kl(m.options.path);
+    return;
+  }
+  const PackFile pack = PackFile::open(path);
+  apply_pack(pack, m.file, *m.backend, m.layout.experts);
   m.pack_path = path;
+  if (m.options.max_kl) choose_by_kl(m, pack.index());
 }
 
 }  // namespace
@@ -186,6 +217,7 @@ ModelPlan plan_model(const SessionOptions& options) {
               .options = options,
               .cache = {},
               .pack_path = {},
+              .kl = {},
               .memory = read_memory_info(),
               .plan = {}};
   m.layout = bind_layout(m.file, *m.backend);

@@ -10,6 +10,7 @@
 
 #include "base/memory_info.h"
 #include "engine/engine.h"
+#include "engine/kl_table.h"
 #include "engine/planner.h"
 #include "experts/expert_cache.h"
 #include "format/gguf.h"
@@ -28,6 +29,9 @@ struct SessionOptions {
   KvType kv = KvType::kF16;
   std::string policy = "ewma-layer";
   PrecisionOptions precision;
+  // Precision and thresholds from the pack's KL table instead: the fastest setting with at most
+  // this mean KL (nats). Of precision.mode only, unless that is exact.
+  std::optional<double> max_kl;
   std::string pack;  // of the model: a path; empty = the one beside the model, if any; "none"
   PrefetchMode prefetch_mode = PrefetchMode::kAuto;
   PrefetchOptions prefetch;
@@ -43,7 +47,8 @@ struct ModelPlan {
   ModelLayout layout;
   SessionOptions options;  // with n_ctx filled in
   ExpertCacheOptions cache;
-  std::string pack_path;  // of the pack in use; empty = none
+  std::string pack_path;    // of the pack in use; empty = none
+  std::optional<KlRow> kl;  // what max_kl chose; nullopt = nothing below it, exact mode
   MemoryInfo memory;
   Plan plan;
 };

@@ -212,6 +212,9 @@ std::pair<float, float> Decoder::thresholds() const {
   if (!impl_->moe) return {1.f, 1.f};
   return {impl_->moe->rule().t1(), impl_->moe->rule().t2()};
 }
+float Decoder::score_quantile(float q) const {
+  return impl_->moe ? impl_->moe->rule().score_quantile(q) : 1.f;
+}
 const PrefetchGovernor& Decoder::prefetch_governor() const { return impl_->governor; }
 void Decoder::set_expert_observer(ExpertObserver* observer) {
   impl_->expert_observer = observer;

@@ -74,6 +74,8 @@ class Decoder {
   const WorkCounts& counts() const;
   PrecisionCounts precision_counts() const;    // zeros in exact mode
   std::pair<float, float> thresholds() const;  // T1, T2 as they stand
+  // The score of ranks >= 1 below which a share q of those seen lies; 1 when none was (exact mode).
+  float score_quantile(float q) const;
   const PrefetchGovernor& prefetch_governor() const;
   void reset_times();
 

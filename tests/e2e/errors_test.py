@@ -29,7 +29,7 @@ class BadUsage(HobTest):
             self.refused(2, name, "run", MOE, "--raw", "-p", "x", flag, value)
 
     def test_what_comes_later_is_named(self):
-        for flags in [["--max-kl", "0.1"], ["--draft", "ngram"]]:
+        for flags in [["--draft", "ngram"]]:
             self.refused(2, "not supported yet", "run", MOE, "--raw", "-p", "x", *flags)
         for command in ["serve", "edge", "quantize", "convert", "ps", "stop", "spec-server"]:
             self.refused(2, "not supported yet", command, "x", "--y")

@@ -1,4 +1,6 @@
 """Packs and mixed precision from the outside: exact mode keeps its bits, mixed modes say what they did."""
+import array
+import math
 import re
 
 from hob import *
@@ -65,6 +67,84 @@ class Precision(HobTest):
         self.assertGreater(report["low_mass"], 0)
         self.assertLess(report["low_mass"], 0.5)
         self.assertEqual(report["skipped_share"], 0)
+
+    def measured_pack(self):
+        model = DATA / "model" / "olmoe.gguf"
+        text = self.tmp / "text"
+        text.write_text("".join(f"Line {i} of this text is about {i * i % 97} things. " for i in range(60)))
+        pack = self.pack(model, "--low", "q2", "--calibration", text, "--kl-tokens", 256)
+        return model, text, pack
+
+    def test_the_kl_table_is_what_strict_runs_give(self):
+        model, text, pack = self.measured_pack()
+        table = self.json_lines("show", pack)[0]["pack"]["kl_table"]
+        self.assertEqual(table["n_tok"], 192)
+        ids = self.json_lines("tokenize", model, stdin=text.read_bytes())[0]["tokens"][:256]
+
+        def distributions(*args):
+            out = self.tmp / "l"
+            self.ok("logits", model, "--tokens", ",".join(map(str, ids)), "--out", out, *args)
+            data = array.array("f", out.read_bytes())
+            n_vocab = len(data) // 256
+            rows = []
+            for r in range(64, 256):
+                row = data[r * n_vocab:(r + 1) * n_vocab]
+                top = max(row)
+                total = math.log(math.fsum(math.exp(x - top) for x in row)) + top
+                rows.append([x - total for x in row])
+            return rows
+
+        exact = distributions()
+        for row in [table["rows"][3], table["rows"][-1]]:
+            mixed = distributions("--pack", pack, "--precision", row["precision"], "--strict",
+                                  "--thresholds", f"{row['t1']}/{row['t2']}")
+            kl = [math.fsum(math.exp(p) * (p - q) for p, q in zip(a, b)) for a, b in zip(exact, mixed)]
+            self.assertAlmostEqual(math.fsum(kl) / len(kl), row["mean_kl"], delta=1e-3 * row["mean_kl"])
+        self.assertGreater(table["rows"][-1]["mean_kl"], 0)
+        self.assertIn("an estimate", self.ok("show", pack))
+
+    def test_max_kl_takes_the_fastest_setting_below(self):
+        model, text, pack = self.measured_pack()
+        rows = self.json_lines("show", pack)[0]["pack"]["kl_table"]["rows"]
+        args = ["logits", model, "--tokens", TOKENS, "--out", self.tmp / "l", "--pack", pack]
+
+        def chosen(*more):
+            done = hob(*args, *more)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stderr.decode(), (self.tmp / "l").read_bytes()
+
+        least = min(rows, key=lambda r: r["relative_bytes"])
+        note, logits = chosen("--max-kl", "1000", "--strict")
+        self.assertIn(f"{least['precision']}, T1 {least['t1']:.3f}", note)
+        self.assertIn("estimated KL", note)
+        self.assertEqual(logits, chosen("--precision", least["precision"], "--strict", "--thresholds",
+                                        f"{least['t1']}/{least['t2']}")[1])
+        note, _ = chosen("--max-kl", "1000", "--precision", "mixed")
+        self.assertIn("mixed, T1", note)
+        note, logits = chosen("--max-kl", "0")
+        self.assertIn("exact mode", note)
+        self.assertEqual(logits, self.logits(model))
+
+    def test_max_kl_needs_a_table(self):
+        model, pack = self.mixed_model()
+        for where in [pack, ["--pack", "none"], []]:
+            self.refused(1, "--calibration", "logits", model, "--tokens", "1", "--out", self.tmp / "l", "--max-kl", "1", *where)
+        self.refused(1, "--calibration", "run", DATA / "model" / "llama.gguf", "--raw", "-p", "x", "--max-kl", "1")
+        for flags in [["--max-kl", "-1"], ["--max-kl", "nan"], ["--max-kl", "x"], ["--max-kl", "1", "--precision", "exact"],
+                      ["--max-kl", "1", "--quantiles", "1/2"], ["--max-kl", "1", "--thresholds", "1/1"]]:
+            self.refused(2, "--max-kl", "logits", model, "--tokens", "1", "--out", self.tmp / "l", *pack, *flags)
+
+    def test_measuring_later(self):
+        model, text, pack = self.measured_pack()
+        unmeasured = self.pack(model, "--low", "q2", "--calibration", text, "--kl-tokens", 0)
+        self.assertNotIn("kl_table", self.json_lines("show", unmeasured)[0]["pack"])
+        later = self.json_lines("pack", model, "--measure", unmeasured, "--calibration", text, "--kl-tokens", 256)[0]["pack"]
+        self.assertEqual(len(later["kl_table"]["rows"]), 13)
+        self.assertIn("sound", self.ok("pack", model, "--verify", unmeasured))
+        self.refused(2, "--calibration", "pack", model, "--measure", unmeasured)
+        short = self.tmp / "short"
+        short.write_text("too short")
+        self.assertIn(b"no KL table", hob("pack", model, "--measure", unmeasured, "--calibration", short).stderr)
 
     def test_a_pack_beside_the_model_is_used(self):
         model = self.tmp / "m.gguf"

@@ -108,7 +108,7 @@ class Simulate(HobTest):
                              (["--precision", "low"], "exact, mixed"), (["--split", "80"], "HIGH:LOW"),
                              (["--split", "0:1"], "HIGH:LOW"), (["--t1", "0.5"], "both"),
                              (["--t1", "0.9", "--t2", "0.5"], "--t1 <="), (["--q1", "99", "--q2", "5"], "--q1 <="),
-                             (["--warmup", "x"], "--warmup"), (["--low-ratio", "0"], "low-ratio")]:
+                             (["--warmup", "x"], "--warmup"), (["--low-ratio", "0"], "low-ratio"), (["--t1", "nan", "--t2", "1"], "--t1"), (["--disk", "nan"], "--disk")]:
             self.refused(2, expect, "trace", "replay", REAL, *args)
         self.refused(2, "expected a MODEL", "trace")
         self.refused(2, "hob trace replay --help", "trace", "replay")

@@ -38,6 +38,7 @@ class PrecisionRule {
   void guess(const float* weights, int n, int k, Want* wants);
   float t1() const;
   float t2() const;
+  float score_quantile(float q) const { return profile_.quantile(q); }
 
  private:
   void score(const float* weights, int n, int k);  // into scores_
