@@ -13,6 +13,7 @@ constexpr double kWeight = 0.2;
 
 bool PrefetchGovernor::on_in_block(int64_t block) const {
   if (mode_ != PrefetchMode::kAuto) return mode_ == PrefetchMode::kOn;
+  block -= kWarmBlocks;
   if (block < kTrialBlocks) return block == 1 || block == 2;
   const bool retry = block % kRetry == 0;
   return wins() != retry;

@@ -1,0 +1,78 @@
+#pragma once
+// What a client asks of a running model and what it gets back: the border between the engine thread
+// and everything that talks to the outside. No JSON, no sockets, no pointers into the engine.
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sampling/sampler.h"
+
+namespace hob {
+
+struct CompletionRequest {
+  std::string id;                       // unique among the requests that are running
+  std::vector<int32_t> prompt;          // at least one token
+  SamplingParams sampling;              // choice i of n samples with Philox counter `choice` = i
+  int n = 1;                            // choices; they share the prompt's KV blocks
+  int max_tok = -1;                     // -1 = until the context is full
+  int min_tok = 0;                      // before that no stop token, no stop string
+  std::vector<std::string> stop;        // strings; the text ends before the first that appears
+  bool include_stop = false;            // ... or behind it
+  std::vector<int32_t> stop_token_ids;  // besides the model's own end tokens
+  bool ignore_eos = false;
+  std::vector<std::pair<int32_t, float>> logit_bias;  // added before everything else
+  // -1 = none; k = the chosen token's logprob and the k best. Of the raw distribution (before
+  // penalties, temperature and filters), as vLLM's.
+  int n_logprobs = -1;
+  int n_prompt_logprobs = -1;
+  bool skip_special_tokens = true;  // control tokens do not become text
+  int priority = 0;                 // lower first
+  std::optional<std::chrono::steady_clock::time_point> deadline;  // ends with kDeadline
+  std::string tenant;      // fairness: whoever shares an API key
+  std::string cache_salt;  // prefix cache entries are shared only with the same salt
+};
+
+enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kError };
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+  int rank = 0;                                // 1 = the most likely one
+  std::vector<std::pair<int32_t, float>> top;  // descending
+};
+
+// News of one choice.
+struct CompletionDelta {
+  int choice = 0;
+  std::vector<int32_t> tokens;
+  std::string text;  // whole UTF-8 characters; held back while it may become a stop string
+  std::vector<TokenLogprob> logprobs;  // one per token, if asked for
+  std::optional<FinishReason> finish;  // set once per choice, in its last delta
+};
+
+struct CompletionUsage {
+  int n_prompt_tok = 0;
+  int n_cached_tok = 0;  // of the prompt, found in the prefix cache
+  int n_completion_tok = 0;
+  int n_preemptions = 0;
+  double queue_s = 0, prefill_s = 0, decode_s = 0;
+};
+
+// All calls come from the engine thread and must not block or throw: hand over and return. on_end()
+// is the last call, exactly once for every request that was accepted.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  virtual void on_prefill(int n_done, int n_total) = 0;  // at most once per step
+  // Entry 0 has no logprob (nothing comes before the first token).
+  virtual void on_prompt_logprobs(std::vector<TokenLogprob> logprobs) = 0;
+  virtual void on_delta(CompletionDelta delta) = 0;
+  // `error`: what ended the request with kError, an hob::Error.
+  virtual void on_end(const CompletionUsage& usage, std::exception_ptr error) = 0;
+};
+
+}  // namespace hob

@@ -1,0 +1,67 @@
+#pragma once
+// Serves many requests from one model: owns the engine thread. Ref: research notes, serving §1.1,
+// §1.2; DESIGN decisions 5, 8, 9.
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/completion.h"
+#include "experts/expert_cache.h"
+
+namespace hob {
+
+class ModelSession;
+class Tokenizer;
+
+struct CompletionEngineOptions {
+  int max_seqs = 16;    // choices that run together
+  int max_queue = 512;  // requests that wait
+};
+
+// Why a request was not accepted; nothing of it remains.
+enum class Refusal : uint8_t {
+  kQueueFull,  // try again later
+  kTooLong,    // can never fit: context or KV memory
+  kInvalid,    // a parameter makes no sense
+  kDraining,   // shutting down
+};
+struct Refused {
+  Refusal why = Refusal::kInvalid;
+  std::string message;       // one line, with the numbers
+  double retry_after_s = 0;  // kQueueFull: an estimate
+};
+
+// For /metrics, /api/ps and logs. Counters since the start.
+struct ServeStats {
+  int n_running = 0, n_waiting = 0;
+  int n_kv_blocks = 0, n_kv_blocks_used = 0;  // used: referenced by a running request
+  uint64_t n_prompt_tok = 0, n_cached_tok = 0, n_generated_tok = 0;
+  uint64_t n_prefix_queries_tok = 0, n_prefix_hits_tok = 0;
+  uint64_t n_preemptions = 0, n_steps = 0, n_rows = 0;
+  uint64_t n_finished[5] = {};  // by FinishReason
+  ExpertCacheStats experts;
+  uint64_t expert_slots_bytes = 0;
+};
+
+class CompletionEngine {
+ public:
+  // Borrows both; starts the thread.
+  CompletionEngine(ModelSession& session, const Tokenizer& tokenizer,
+                   const CompletionEngineOptions& options);
+  ~CompletionEngine();  // cancels what is running
+
+  // Any thread. nullopt = accepted: the sink will get on_end().
+  std::optional<Refused> submit(CompletionRequest request, std::shared_ptr<CompletionSink> sink);
+  void cancel(const std::string& id);  // any thread; unknown ids are ignored
+  void drain();                        // any thread: accept nothing more, finish what is there
+  bool idle() const;                   // nothing runs, nothing waits
+  ServeStats stats() const;            // any thread
+  int max_model_len() const;           // tokens of one sequence, prompt and answer
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hob
