@@ -18,7 +18,7 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string file, save_logits, kl_base;
-  int stride = 0;
+  int stride = 0, chunk = 0;
 };
 
 constexpr int kLogitRows = 64;  // kept at a time; a step may hold more rows that need none
@@ -129,7 +129,8 @@ void run(const Options& o) {
   if (!o.save_logits.empty() && o.save_logits == o.kl_base)
     throw UsageError("[usage] --save-logits and --kl-base: expected two files, got the same");
   SessionOptions options = session_options(o.common);
-  options.max_logit_rows = kLogitRows;
+  options.max_logit_rows = o.chunk ? std::min(o.chunk, kLogitRows) : kLogitRows;
+  options.chunk = o.chunk;
   ModelPlan plan = plan_model(options);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(plan.file.metadata());
   const std::vector<int32_t> tokens = read_tokens(o, *tokenizer);
@@ -173,6 +174,9 @@ Runner setup_perplexity(CLI::App& app) {
   app.add_option("-f,--file", o->file, "text file; - = stdin")->required();
   app.add_option("--stride", o->stride, "tokens between the starts of two windows; default --ctx")
       ->check(CLI::Range(1, 1 << 24));
+  app.add_option("--chunk", o->chunk,
+                 "rows per step; 1 = as decoding does, for mixed precision from a small cache")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--save-logits", o->save_logits, "keep the logits of all scored tokens (f32)");
   app.add_option("--kl-base", o->kl_base, "compare with logits that --save-logits kept");
   return [o] { run(*o); };

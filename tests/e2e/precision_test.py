@@ -36,6 +36,21 @@ class Precision(HobTest):
                 with self.subTest(model=name, variant=variant):
                     self.assertEqual(self.logits(model, *variant), expected)
 
+    def test_every_policy_pack_batch_and_prefetch_gives_the_bits_of_resident(self):
+        model = DATA / "model" / "olmoe.gguf"
+        expected = self.logits(model)
+        error = hob("run", model, "--policy", "none", "--raw", "-p", "x").stderr.decode()
+        policies = re.search(r"expected one of (.*), got", error).group(1).split(", ")
+        self.assertEqual(len(policies), 12)
+        pack, small = self.pack(model, "--no-low"), ["--expert-cache", self.two_experts(model)]
+        for source in ["none", pack]:
+            for policy in policies:
+                for rows in [["--chunk", 1], ["--batch", 8]]:
+                    for prefetch in ["off", "2"]:
+                        variant = [*small, "--pack", source, "--policy", policy, *rows, "--prefetch", prefetch]
+                        with self.subTest(variant=variant):
+                            self.assertEqual(self.logits(model, *variant), expected)
+
     def mixed_model(self):
         """A model whose experts are 8 or 16 bits, so that a low copy is smaller."""
         model = DATA / "model" / "olmoe.gguf"

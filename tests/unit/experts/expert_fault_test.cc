@@ -1,7 +1,9 @@
 // Disks that fail, files that shrink: the error stays with its expert.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
+#include <thread>
 
 #include "experts/expert_cache.h"
 #include "experts_test_util.h"
@@ -89,6 +91,32 @@ TEST(ExpertFault, EveryReadFailing) {
   }
   EXPECT_EQ(cache.stats().read_errors, 18u);
   EXPECT_EQ(cache.stats().bytes_read, 0u);
+}
+
+// A read takes 5 ms instead of the 50 us that the page cache takes: a hundred times slower.
+TEST(ExpertFault, DeviceAHundredTimesSlower) {
+  TestModel model(kShapes);
+  auto reader = std::make_shared<ReaderScript>();
+  reader->fail = [](const ReadOp&) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return std::exception_ptr();
+  };
+  ExpertCacheOptions options = model.options(8 * model.expert_bytes());
+  options.io_depth = 2;
+  script(options, reader);
+  ExpertCache cache(model.geometry, model.backend, options);
+  std::vector<ExpertWant> guesses;
+  for (const ExpertKey key : model.keys(1)) guesses.push_back({key, Want::kHigh});
+  for (int round = 0; round < 2; round++) {
+    cache.prefetch(guesses);
+    for (int layer : {0, 1}) {  // waits, and gets what it asked for
+      ExpertDemand demand = cache.demand(model.keys(layer));
+      EXPECT_EQ(take_all(demand, model).size(), 6u);
+    }
+  }
+  EXPECT_GT(cache.stats().stall_ns, 0u);
+  EXPECT_EQ(cache.stats().read_errors, 0u);
+  cache.prefetch(guesses);  // the destructor gives up what nobody waits for
 }
 
 // One piece of a slice that is read in several fails, first, middle or last.
