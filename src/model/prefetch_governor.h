@@ -31,7 +31,8 @@ class PrefetchGovernor {
   // live on what they have read. Counted from step 2 on, a prefetch on a saturated disk seemed to
   // gain 10 to 20 % (docs/hobbit.md) while it lost 2: the steps without it paid for its evictions.
   static constexpr int kUncounted = 8;
-  static constexpr int kWarmBlocks = 2;  // a cache that fills fast drowns everything else
+  // A cache that fills drowns everything else; and a short answer should not pay for a trial.
+  static constexpr int kWarmBlocks = 8;
   static constexpr int kTrialBlocks = 4;
   // A losing prefetch in one block of 32 costs 3 % only when it loses 96 %.
   static constexpr int kRetry = 32;

@@ -44,7 +44,7 @@ TEST(PrefetchGovernor, ALosingPrefetchCostsLessThanThreePercent) {
 
 TEST(PrefetchGovernor, AWinningPrefetchStaysOn) {
   PrefetchGovernor governor(PrefetchMode::kAuto);
-  EXPECT_LT(run(governor, 1000, 1, 0.7, 0.05), 1000 * 0.74);
+  EXPECT_LT(run(governor, 2000, 1, 0.7, 0.05), 2000 * 0.74);
   EXPECT_TRUE(governor.wins());
 }
 
