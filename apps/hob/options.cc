@@ -171,8 +171,26 @@ void note_kl(const CommonOptions& common, const ModelPlan& plan) {
                              *common.max_kl));
 }
 
+// Below one token's experts recency is worthless: what was read is gone before it is wanted again.
+void note_few_slots(const CommonOptions& common, const ModelPlan& plan) {
+  const MoeSpec& moe = plan.layout.spec.moe;
+  if (!plan.layout.spec.is_moe() || plan.plan.resident) return;
+  const uint64_t of_a_token = ExpertCache::total_bytes(plan.layout.experts, *plan.backend) /
+                              static_cast<uint64_t>(moe.n_experts) *
+                              static_cast<uint64_t>(moe.top_k);
+  if (plan.cache.budget_bytes >= of_a_token) return;
+  note(common.quiet,
+       fmt::format("hob: note: the expert slots ({}) hold less than the experts of one token ({}), "
+                   "most are read for every token{}",
+                   format_size(plan.cache.budget_bytes), format_size(of_a_token),
+                   plan.options.policy == "ewma-layer"
+                       ? ""
+                       : "; --policy ewma-layer still finds some of them in memory"));
+}
+
 std::unique_ptr<ModelSession> load_session(const CommonOptions& common, ModelPlan plan) {
   note_kl(common, plan);
+  note_few_slots(common, plan);
   const int trained = plan.layout.spec.n_ctx_train;
   if (trained > 0 && plan.options.n_ctx > trained)
     note(common.quiet,

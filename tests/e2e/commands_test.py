@@ -117,6 +117,15 @@ class Plan(HobTest):
             if "SANITIZED" not in os.environ:
                 self.assertLessEqual(bench[-1]["peak_bytes"], budget)
 
+    def test_few_slots_are_named(self):
+        """Fewer slots than one token's experts: said, with a policy that still hits."""
+        quarter = self.json_lines("plan", OLMOE)[0]["experts_bytes"] // 4  # two slots, a token uses four
+        done = hob("run", OLMOE, "--raw", "-p", "hello", "-n", 2, "--expert-cache", quarter, "--policy", "lru")
+        self.assertIn("hold less than the experts of one token", done.stderr.decode())
+        self.assertIn("--policy ewma-layer", done.stderr.decode())
+        done = hob("run", OLMOE, "--raw", "-p", "hello", "-n", 2)
+        self.assertNotIn("hold less", done.stderr.decode())
+
     def test_text_explains(self):
         text = self.ok("plan", MOE, "--memory", "64M")
         for word in ["weights", "expert cache", "KV cache", "peak", "decode", "prefill", "uniform", "smallest --memory"]:
