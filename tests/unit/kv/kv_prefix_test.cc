@@ -62,6 +62,17 @@ TEST(KvPrefix, DecodedTokensAreCachedToo) {
   EXPECT_TRUE(holds(kv, b, count_from(0, 60)));
 }
 
+TEST(KvPrefix, WhatFollowsAHitIsCachedBehindIt) {
+  KvStore kv(test_geometry(), 16 * kKvBlock);
+  kv.free(run_prompt(kv, count_from(0, 40)));
+  const SeqId b = run_prompt(kv, count_from(0, 70));  // 32 from the cache
+  EXPECT_EQ(cached_blocks(kv, count_from(0, 70)), 4);
+  EXPECT_EQ(kv.n_cached_blocks(), 4);
+  kv.truncate(b, 21);  // back into what came from the cache
+  ASSERT_TRUE(append(kv, b, count_from(300, 11)));
+  EXPECT_EQ(cached_blocks(kv, count_from(0, 21) + count_from(300, 11)), 2);
+}
+
 TEST(KvPrefix, ScopesAreApart) {
   KvStore kv(test_geometry(), 16 * kKvBlock);
   run_prompt(kv, count_from(0, 40), 1);
