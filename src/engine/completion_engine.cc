@@ -73,6 +73,7 @@ struct CompletionEngine::Impl {
   }
 
   void main();
+  void pause_if_stuck(const ServingLoop& loop);
   bool take_inbox(ServingLoop& loop);
   void started(const std::string& id);
   void ended(const std::string& id);
@@ -125,6 +126,7 @@ void CompletionEngine::Impl::ended(const std::string& id) {
   } else {
     n_waiting--;
   }
+  std::erase(cancels, id);  // not for a later request of the same id
   live.erase(it);
 }
 
@@ -145,6 +147,14 @@ bool CompletionEngine::Impl::take_inbox(ServingLoop& loop) {
   return true;
 }
 
+// Requests, but no rows: the scheduler promises that this does not last. Should it, the machine
+// stays usable and a cancel or a deadline ends it.
+void CompletionEngine::Impl::pause_if_stuck(const ServingLoop& loop) {
+  if (loop.idle()) return;
+  std::unique_lock lock(mutex);
+  wake.wait_for(lock, std::chrono::milliseconds(5), [&] { return stopping || !cancels.empty(); });
+}
+
 void CompletionEngine::Impl::main() {
   session.backend().pin_engine_thread();
   ServingLoop loop(setup);
@@ -152,7 +162,7 @@ void CompletionEngine::Impl::main() {
   loop.on_ended = [this](const std::string& id) { ended(id); };
   while (take_inbox(loop)) {
     try {
-      loop.step(Clock::now());
+      if (!loop.step(Clock::now())) pause_if_stuck(loop);
     } catch (...) {
       loop.end_all(FinishReason::kError, std::current_exception());
     }
