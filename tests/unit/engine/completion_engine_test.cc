@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
 #include <random>
 #include <thread>
 
@@ -168,15 +169,16 @@ TEST(CompletionEngine, CancelFreesTheBlocksAndSparesTheOthers) {
   const CompletionRequest victim = greedy_request("victim", some_tokens(30), -1);
   const CompletionRequest other = greedy_request("other", some_tokens(20, 9), 40);
   const auto expected = server.run(other)->choices[0].tokens;
-  const auto cancelled = server.submit(victim);
   const auto goes_on = server.submit(other);
-  cancelled->wait_tokens(3);
-  server.engine->cancel("nobody");
-  server.engine->cancel("victim");
+  const auto cancelled = server.submit(victim, [&](size_t n_tok) {
+    if (n_tok != 3) return;
+    server.engine->cancel("nobody");
+    server.engine->cancel("victim");
+  });
   cancelled->wait_end();
   EXPECT_EQ(cancelled->choices[0].finish, FinishReason::kCancelled);
   EXPECT_FALSE(cancelled->error);
-  EXPECT_LT(cancelled->choices[0].tokens.size(), 98u);
+  EXPECT_EQ(cancelled->choices[0].tokens.size(), 3u);  // not one step more
   goes_on->wait_end();
   EXPECT_EQ(goes_on->choices[0].tokens, expected);
   expect_all_blocks_free(*server.engine);
@@ -184,11 +186,23 @@ TEST(CompletionEngine, CancelFreesTheBlocksAndSparesTheOthers) {
 
 TEST(CompletionEngine, DestructorCancels) {
   auto server = std::make_unique<Server>();
+  std::promise<void> started, all_sent;
   std::vector<std::shared_ptr<Recorder>> sinks;
-  for (int i = 0; i < 20; i++)
+  sinks.push_back(
+      server->submit(greedy_request("0", some_tokens(30), -1), [&, first = true](size_t) mutable {
+        if (!std::exchange(first, false)) return;
+        started.set_value();
+        all_sent.get_future().wait();
+      }));
+  started.get_future().wait();
+  for (int i = 1; i < 20; i++)
     sinks.push_back(server->submit(greedy_request(std::to_string(i), some_tokens(30, i), -1)));
-  sinks[0]->wait_tokens(1);
+  std::thread release([&] {  // the destructor has begun by then, or all but begun
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    all_sent.set_value();
+  });
   server->engine.reset();
+  release.join();
   int n_cancelled = 0;
   for (const auto& s : sinks) {
     s->wait_end();
@@ -391,12 +405,18 @@ TEST(CompletionEngine, FullQueueIsRefused) {
   Server server(serving_options(), {.max_seqs = 2, .max_queue = 3});
   std::vector<std::shared_ptr<Recorder>> sinks;
   std::optional<Refused> refused;
+  std::promise<void> all_sent;
   for (int i = 0; i < 6 && !refused; i++) {
     auto sink = std::make_shared<Recorder>();
+    if (i == 0)  // it cannot end before
+      sink->after_delta = [&, first = true](size_t) mutable {
+        if (std::exchange(first, false)) all_sent.get_future().wait();
+      };
     refused =
         server.engine->submit(greedy_request(std::to_string(i), some_tokens(30, i), -1), sink);
     if (!refused) sinks.push_back(sink);
   }
+  all_sent.set_value();
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->why, Refusal::kQueueFull);
   EXPECT_GT(refused->retry_after_s, 0);

@@ -55,7 +55,7 @@ void Recorder::on_prompt_logprobs(std::vector<TokenLogprob> logprobs) {
 }
 
 void Recorder::on_delta(CompletionDelta delta) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   expect(!ended_, "a delta after the end");
   Choice& c = choices.at(static_cast<size_t>(delta.choice));
   expect(!c.finish, "a delta after the choice's last");
@@ -63,7 +63,9 @@ void Recorder::on_delta(CompletionDelta delta) {
   c.text += delta.text;
   for (TokenLogprob& l : delta.logprobs) c.logprobs.push_back(std::move(l));
   c.finish = delta.finish;
-  changed_.notify_all();
+  const size_t n_tok = choices[0].tokens.size();
+  lock.unlock();
+  if (after_delta) after_delta(n_tok);
 }
 
 void Recorder::on_end(const CompletionUsage& end_usage, std::exception_ptr end_error) {
@@ -82,11 +84,6 @@ void Recorder::wait_end() {
   EXPECT_EQ(broken_rule, "");
 }
 
-void Recorder::wait_tokens(size_t n) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return ended_ || choices[0].tokens.size() >= n; });
-}
-
 bool Recorder::ended() {
   const std::lock_guard lock(mutex_);
   return ended_;
@@ -97,18 +94,20 @@ Server::Server(const SessionOptions& options, const CompletionEngineOptions& eng
       tokenizer(tokenizer_of(*session)),
       engine(std::make_unique<CompletionEngine>(*session, *tokenizer, engine_options)) {}
 
-std::shared_ptr<Recorder> Server::submit(const CompletionRequest& request) {
+std::shared_ptr<Recorder> Server::submit(const CompletionRequest& request,
+                                         std::function<void(size_t n_tok)> after_delta) {
   auto sink = std::make_shared<Recorder>(request.n);
+  sink->after_delta = std::move(after_delta);
   const std::optional<Refused> refused = engine->submit(request, sink);
   EXPECT_FALSE(refused) << refused->message;
-  if (refused)
-    for (int i = 0; i < request.n; i++) {
-      CompletionDelta delta;
-      delta.choice = i;
-      delta.finish = FinishReason::kError;
-      sink->on_delta(delta);
-    }
-  if (refused) sink->on_end({}, nullptr);
+  if (!refused) return sink;
+  for (int i = 0; i < request.n; i++) {
+    CompletionDelta delta;
+    delta.choice = i;
+    delta.finish = FinishReason::kError;
+    sink->on_delta(delta);
+  }
+  sink->on_end({}, nullptr);
   return sink;
 }
 

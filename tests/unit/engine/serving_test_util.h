@@ -1,6 +1,7 @@
 #pragma once
 // A real (tiny) model behind the serving core, and sinks that remember what they were told.
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -35,8 +36,10 @@ class Recorder : public CompletionSink {
   void on_delta(CompletionDelta delta) override;
   void on_end(const CompletionUsage& end_usage, std::exception_ptr end_error) override;
 
+  // On the engine's thread after each delta, with the tokens of choice 0 so far.
+  std::function<void(size_t n_tok)> after_delta;
+
   void wait_end();
-  void wait_tokens(size_t n);  // of choice 0, or the end
   bool ended();
 
   // Valid after wait_end().
@@ -61,7 +64,9 @@ struct Server {
                                                                    .max_queue = 512});
   // Submits and waits.
   std::shared_ptr<Recorder> run(const CompletionRequest& request);
-  std::shared_ptr<Recorder> submit(const CompletionRequest& request);  // expects acceptance
+  // Expects acceptance.
+  std::shared_ptr<Recorder> submit(const CompletionRequest& request,
+                                   std::function<void(size_t n_tok)> after_delta = {});
 
   std::unique_ptr<ModelSession> session;
   std::unique_ptr<Tokenizer> tokenizer;
