@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "sampling/logprobs.h"  // TokenLogprob
 #include "sampling/sampler.h"
 
 namespace hob {
@@ -37,13 +38,6 @@ struct CompletionRequest {
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kError };
-
-struct TokenLogprob {
-  int32_t token = 0;
-  float logprob = 0;
-  int rank = 0;                                // 1 = the most likely one
-  std::vector<std::pair<int32_t, float>> top;  // descending
-};
 
 // News of one choice.
 struct CompletionDelta {

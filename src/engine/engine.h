@@ -1,10 +1,11 @@
 #pragma once
 // One step loop for any number of sequences: schedule -> StepBatch -> forward -> commit -> logits
-// to the caller. Commands drive it directly (run, logits, perplexity, bench); the server will drive
-// the same loop.
+// to the caller. Commands drive it with step() (run, logits, perplexity, bench); serving plans the
+// rows itself (serving_loop.h) and calls run().
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -33,8 +34,16 @@ class Engine {
   const EngineLimits& limits() const { return limits_; }
   int n_vocab() const { return decoder_->spec().n_vocab; }
 
-  int open();           // a new empty sequence; its index
+  // A new empty sequence; its index. With a scope (KvStore::create) what it computes enters the
+  // prefix cache.
+  int open(std::optional<uint64_t> scope = std::nullopt);
   void close(int seq);  // gives its KV slots back
+  // A new sequence that begins with all computed tokens of `seq`; its blocks are shared until
+  // written. Nothing is pending in it. None when there is no room.
+  std::optional<int> fork(int seq);
+  // Takes cached blocks for the start of what is pending in an empty sequence, except tokens that
+  // want logits. Returns the tokens that need not be computed.
+  int attach_prefix(int seq);
   // Appends tokens that the next steps will compute; the last n_logits of them want logits. Throws
   // Error(kInvalidArgument) when an id is not in the vocabulary or the context limit would be
   // exceeded; the sequence is unchanged then.
@@ -45,10 +54,25 @@ class Engine {
   // Computes one step. False when nothing was pending. A sequence whose rows failed gets its
   // error() and is taken out of the following steps; all others go on.
   bool step(const LogitsSink& sink);
+  // The same with rows that the caller chose: at most `limits()`, each sequence once, n_tok pending
+  // tokens at least in each.
+  void run(std::span<const RowPlan> plan, const LogitsSink& sink);
 
   // Computed and pending tokens, in order.
   std::span<const int32_t> tokens(int seq) const { return at(seq).tokens; }
   int n_computed(int seq) const { return at(seq).n_computed; }
+  int n_pending(int seq) const {
+    return static_cast<int>(at(seq).tokens.size()) - at(seq).n_computed;
+  }
+  // Free blocks that its next n tokens take.
+  int n_blocks_needed(int seq, int n_tok) const { return kv_->blocks_needed(at(seq).kv, n_tok); }
+  // Blocks that its computed tokens lie in, shared ones included.
+  int n_blocks(int seq) const {
+    return (at(seq).n_computed + kKvBlock - 1) / kKvBlock -
+           kv_->first_position(at(seq).kv) / kKvBlock;
+  }
+  void forget(int seq) { kv_->forget(at(seq).kv); }  // what it computed was wrong
+  const KvStore& kv() const { return *kv_; }
   const std::exception_ptr& error(int seq) const { return at(seq).error; }
   ExpertCacheStats expert_stats() const {
     return experts_ ? experts_->stats() : ExpertCacheStats{};
@@ -57,6 +81,7 @@ class Engine {
  private:
   struct Sequence {
     bool open = false;
+    bool cached = false;  // computed blocks enter the prefix cache
     SeqId kv = 0;
     std::vector<int32_t> tokens;
     int n_computed = 0;
@@ -64,7 +89,10 @@ class Engine {
     std::exception_ptr error;
   };
   const Sequence& at(int seq) const;
+  Sequence& at(int seq);
+  int new_index();
   void update_views();
+  void run_plan(const LogitsSink& sink);
   void append_rows(const RowPlan& plan);
   void fail_sequences();
   void commit(const LogitsSink& sink);

@@ -28,6 +28,7 @@ int logit_rows(const SessionOptions& options, int rows) {
 }
 
 int pool_tokens(const SessionOptions& options) {
+  if (options.kv_tok) return options.kv_tok;
   const int per_seq = (options.n_ctx + kKvBlock - 1) / kKvBlock * kKvBlock;
   return per_seq * options.n_seqs;
 }
@@ -117,7 +118,8 @@ PlanInput plan_input(const ModelPlan& m) {
   in.min_rows = options.n_seqs;
   in.dense_bytes = m.layout.dense_bytes;
   in.kv_bytes = KvStore::bytes(kv, pool_tokens(options));
-  in.kv_bytes_per_ctx_tok = kv.bytes_per_token() * static_cast<uint64_t>(options.n_seqs);
+  in.kv_bytes_per_ctx_tok =
+      options.kv_tok ? 0 : kv.bytes_per_token() * static_cast<uint64_t>(options.n_seqs);
   in.n_ctx = options.n_ctx;
   in.base_process_bytes =
       base_process_bytes(vocab_entries(m.file.metadata()), m.backend->n_threads());

@@ -38,6 +38,7 @@ struct SessionOptions {
   int chunk = 0;           // rows per step; 0 = the planner chooses
   int n_seqs = 1;          // sequences that decode together
   int max_logit_rows = 0;  // 0 = n_seqs; else as given, at most the chunk
+  int kv_tok = 0;  // tokens that the KV pool holds; 0 = n_seqs of n_ctx each, so that none waits
 };
 
 // What is known before anything is loaded.

@@ -5,30 +5,23 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "sampling/logprobs.h"
 
 namespace hob {
 namespace {
 
 constexpr char kMagic[8] = {'H', 'O', 'B', 'L', 'O', 'G', 'I', '1'};
 
-// log sum exp, stable.
-double log_total(std::span<const float> logits) {
-  const double best = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (float x : logits) sum += std::exp(x - best);
-  return best + std::log(sum);
-}
-
 }  // namespace
 
 double log_prob(std::span<const float> logits, int32_t token) {
   HOB_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
-  return logits[static_cast<size_t>(token)] - log_total(logits);
+  return logits[static_cast<size_t>(token)] - log_sum_exp(logits);
 }
 
 double kl_divergence(std::span<const float> base, std::span<const float> other) {
   HOB_CHECK(base.size() == other.size());
-  const double base_total = log_total(base), other_total = log_total(other);
+  const double base_total = log_sum_exp(base), other_total = log_sum_exp(other);
   double kl = 0;
   for (size_t i = 0; i < base.size(); i++) {
     const double log_p = base[i] - base_total;

@@ -50,6 +50,7 @@ struct KvStore::Impl {
   std::vector<int32_t> free_blocks;  // stack
   std::vector<Sequence> sequences;   // indexed by SeqId
   std::vector<SeqId> free_ids;
+  PrefixStats stats;
 
   Sequence& at(SeqId id) {
     HOB_CHECK(id >= 0 && static_cast<size_t>(id) < sequences.size());
@@ -101,7 +102,8 @@ struct KvStore::Impl {
   }
 };
 
-KvStore::KvStore(KvGeometry geometry, int n_tokens) : impl_(std::make_shared<Impl>()) {
+KvStore::KvStore(KvGeometry geometry, int n_tokens, const PrefixOptions&)
+    : impl_(std::make_shared<Impl>()) {
   HOB_CHECK(n_tokens > 0);
   Impl& m = *impl_;
   m.n_blocks = n_blocks_for(n_tokens);
@@ -132,7 +134,7 @@ uint64_t KvStore::bytes(const KvGeometry& geometry, int n_tokens) {
   return n;
 }
 
-SeqId KvStore::create() {
+SeqId KvStore::create(uint64_t) {
   Impl& m = *impl_;
   SeqId id;
   if (m.free_ids.empty()) {
@@ -183,7 +185,7 @@ std::optional<std::span<const int32_t>> KvStore::reserve(SeqId seq, int n) {
   return std::span<const int32_t>(s.slots).subspan(static_cast<size_t>(s.n_committed));
 }
 
-void KvStore::commit(SeqId seq, int n) {
+void KvStore::commit(SeqId seq, int n, std::span<const int32_t>) {
   Impl::Sequence& s = impl_->at(seq);
   HOB_CHECK(n >= 0 && static_cast<size_t>(s.n_committed + n) <= s.slots.size());
   s.n_committed += n;
@@ -214,6 +216,31 @@ int KvStore::length(SeqId seq) const { return impl_->at(seq).n_committed; }
 std::span<const int32_t> KvStore::slots(SeqId seq) const { return impl_->at(seq).slots; }
 
 int KvStore::free_tokens() const { return static_cast<int>(impl_->free_blocks.size()) * kKvBlock; }
+
+int KvStore::attach_prefix(SeqId seq, std::span<const int32_t>) {
+  HOB_CHECK(length(seq) == 0);
+  return 0;
+}
+int KvStore::cached_prefix(uint64_t, std::span<const int32_t>) const { return 0; }
+void KvStore::forget(SeqId) {}
+void KvStore::clear_prefix_cache() {}
+void KvStore::release_before(SeqId, int) {}
+int KvStore::first_position(SeqId) const { return 0; }
+
+int KvStore::blocks_needed(SeqId seq, int n_more) const {
+  const Impl::Sequence& s = impl_->at(seq);
+  const bool copy =
+      n_more > 0 && s.n_committed % kKvBlock != 0 &&
+      impl_->n_refs[static_cast<size_t>(s.blocks[static_cast<size_t>(s.n_committed / kKvBlock)])] >
+          1;
+  return n_blocks_for(s.n_committed + n_more) - n_blocks_for(s.n_committed) + (copy ? 1 : 0);
+}
+
+int KvStore::n_blocks() const { return impl_->n_blocks; }
+int KvStore::n_free_blocks() const { return static_cast<int>(impl_->free_blocks.size()); }
+int KvStore::n_cached_blocks() const { return 0; }
+
+const PrefixStats& KvStore::prefix_stats() const { return impl_->stats; }
 
 KvLayer KvStore::layer(int i) const {
   const KvLayerGeometry& g = impl_->geometry.layers[static_cast<size_t>(i)];

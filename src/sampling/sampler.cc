@@ -21,21 +21,37 @@ bool better(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
 }
 
-// Drops tokens with logit -inf (masked). A NaN or +inf can only come from a broken model or a bug:
-// never sample from it.
-std::vector<Candidate> finite_candidates(std::span<const float> logits) {
+// A NaN or +inf can only come from a broken model or a bug: never sample from it.
+std::vector<Candidate> checked_candidates(std::span<const float> logits) {
   std::vector<Candidate> out;
   out.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); i++) {
     const float x = logits[i];
     if (std::isnan(x) || x == INFINITY)
       fail(Code::kInternal, "[sampling] expected finite logits, token {} has {}", i, x);
-    if (x != -INFINITY) out.push_back({x, static_cast<int32_t>(i)});
+    out.push_back({x, static_cast<int32_t>(i)});
   }
-  if (out.empty())
-    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf",
-         logits.size());
   return out;
+}
+
+// Candidates still stand at their ids here.
+void apply_edits(std::vector<Candidate>& candidates, const LogitEdits& edits) {
+  for (const auto& [token, bias] : edits.bias) {
+    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < candidates.size());
+    candidates[static_cast<size_t>(token)].logit += bias;
+  }
+  for (int32_t token : edits.banned) {
+    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < candidates.size());
+    candidates[static_cast<size_t>(token)].logit = -INFINITY;
+  }
+}
+
+// -inf: never this token.
+void drop_masked(std::vector<Candidate>& candidates) {
+  const size_t n = candidates.size();
+  std::erase_if(candidates, [](const Candidate& c) { return c.logit == -INFINITY; });
+  if (candidates.empty())
+    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf", n);
 }
 
 bool has_penalties(const SamplingParams& p) {
@@ -119,8 +135,11 @@ double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_
 }
 
 int32_t sample(std::span<const float> logits, const SamplingParams& params,
-               std::span<const int32_t> history, uint32_t position, uint32_t choice) {
-  std::vector<Candidate> candidates = finite_candidates(logits);
+               std::span<const int32_t> history, uint32_t position, uint32_t choice,
+               const LogitEdits& edits) {
+  std::vector<Candidate> candidates = checked_candidates(logits);
+  apply_edits(candidates, edits);
+  drop_masked(candidates);
   apply_penalties(candidates, params, history);
   if (params.temperature == 0.f)
     return std::min_element(candidates.begin(), candidates.end(), better)->token;

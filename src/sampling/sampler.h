@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hob {
@@ -22,13 +23,20 @@ struct SamplingParams {
   void check() const;  // throws Error(kInvalidArgument) naming the parameter
 };
 
+// What a request changes about the logits of one token, before penalties and filters.
+struct LogitEdits {
+  std::span<const std::pair<int32_t, float>> bias;  // added; entries of one token add up
+  std::span<const int32_t> banned;                  // never chosen, whatever the bias
+};
+
 // Uniform in (0,1) from Philox4x32-10 at counter (choice, position, token), key = seed.
 double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token);
 
-// `history`: prompt and generated tokens so far (penalties). `position`: index of the token being
-// chosen. Throws Error(kInternal) on a NaN or +inf logit, or when all are -inf (-inf alone means:
-// never this token).
+// Order: edits, penalties, top-k, top-p, min-p, temperature. `history`: prompt and generated tokens
+// so far (penalties). `position`: index of the token being chosen. Throws Error(kInternal) on a NaN
+// or +inf logit, or when all are -inf (-inf alone means: never this token).
 int32_t sample(std::span<const float> logits, const SamplingParams& params,
-               std::span<const int32_t> history, uint32_t position, uint32_t choice = 0);
+               std::span<const int32_t> history, uint32_t position, uint32_t choice = 0,
+               const LogitEdits& edits = {});
 
 }  // namespace hob

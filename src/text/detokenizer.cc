@@ -29,10 +29,10 @@ std::string take_complete(std::string& bytes) {
 std::string Detokenizer::push(TokenId id) {
   if (first_) {
     // decode() knows whether this family's first text loses its space; control tokens are no text.
-    pending_ += tokenizer_->decode({&id, 1}, false);
-    first_ = tokenizer_->piece(id, false).empty();
+    pending_ += tokenizer_->decode({&id, 1}, special_);
+    first_ = tokenizer_->piece(id, special_).empty();
   } else {
-    pending_ += tokenizer_->piece(id, false);
+    pending_ += tokenizer_->piece(id, special_);
   }
   return take_complete(pending_);
 }

@@ -58,15 +58,17 @@ class Tokenizer {
 // Turns a stream of tokens into text without ever emitting half a UTF-8 character: all that it
 // returns is valid UTF-8. One per sequence. The leading space of the first text token is dropped
 // where the family adds one to every text; to continue a text, push the prompt's last token first
-// and ignore what it gives.
+// and ignore what it gives. `special`: control tokens become text too.
 class Detokenizer {
  public:
-  explicit Detokenizer(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  explicit Detokenizer(const Tokenizer& tokenizer, bool special = false)
+      : tokenizer_(&tokenizer), special_(special) {}
   std::string push(TokenId id);  // text that is complete now, possibly ""
   std::string finish();          // what is left; broken bytes become U+FFFD
 
  private:
   const Tokenizer* tokenizer_;
+  bool special_;
   std::string pending_;
   bool first_ = true;
 };

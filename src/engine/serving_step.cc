@@ -1,0 +1,261 @@
+// One step of the serving loop: schedule, run, postprocess.
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/serving_state.h"
+
+namespace hob {
+
+RequestView ServingLoop::view(const Sequence& s) const {
+  const Request& r = *s.request;
+  RequestView v;
+  v.running = s.seq >= 0;
+  v.preempted = s.preempted;
+  v.n_seqs = s.carries_all() ? r.in.n : 1;
+  v.priority = r.in.priority;
+  v.arrival = s.arrival;
+  v.deadline_s = r.in.deadline ? seconds(*r.in.deadline) : 0;
+  v.waiting_since_s = seconds(s.waiting_since);
+  v.tenant = r.tenant;
+  v.last_step = s.last_step;
+  const auto n_tok = static_cast<int>(s.tokens.size());
+  const int n_computed = v.running ? engine_.n_computed(s.seq) : s.n_cached_tok;
+  v.n_pending_tok = n_tok - n_computed;
+  v.n_logits_from = std::max(0, n_tok - n_logits(s) - n_computed);
+  if (v.running) {
+    v.n_room_tok = (kKvBlock - n_computed % kKvBlock) % kKvBlock;
+    v.copies_block = v.n_room_tok > 0 && engine_.n_blocks_needed(s.seq, 1) > 0;
+    v.n_own_blocks = engine_.n_blocks(s.seq);
+  }
+  return v;
+}
+
+// How many of the last tokens want logits.
+int ServingLoop::n_logits(const Sequence& s) {
+  const Request& r = *s.request;
+  const auto n_tok = static_cast<int>(s.tokens.size());
+  if (r.prompt_done || r.in.n_prompt_logprobs < 0) return 1;
+  return n_tok - std::max(0, static_cast<int>(r.prompt_logprobs.size()) - 1);
+}
+
+ScheduleResult ServingLoop::plan(TimePoint now) {
+  views_.clear();
+  for (const auto& s : sequences_) views_.push_back(view(*s));
+  return schedule_requests({.requests = views_,
+                            .tenants = tenants_.views(),
+                            .n_free_blocks = engine_.kv().n_free_blocks(),
+                            .limits = setup_.limits,
+                            .stream = stream_,
+                            .now_s = seconds(now)});
+}
+
+void ServingLoop::preempt(Sequence& s, TimePoint now) {
+  by_engine_seq_[static_cast<size_t>(s.seq)] = nullptr;
+  engine_.close(s.seq);
+  s.seq = -1;
+  s.preempted = true;
+  s.waiting_since = now;
+  s.n_cached_tok = 0;
+  s.request->usage.n_preemptions++;
+  stats_.n_preemptions++;
+}
+
+void ServingLoop::bind(Sequence& s, int engine_seq) {
+  s.seq = engine_seq;
+  if (by_engine_seq_.size() <= static_cast<size_t>(engine_seq))
+    by_engine_seq_.resize(static_cast<size_t>(engine_seq) + 1);
+  by_engine_seq_[static_cast<size_t>(engine_seq)] = &s;
+}
+
+// False: the prefix cache no longer has what the plan counted on, and there is no room without it.
+bool ServingLoop::admit(Sequence& s, TimePoint now) {
+  Request& r = *s.request;
+  const int seq = engine_.open(r.scope);
+  engine_.feed(seq, s.tokens, n_logits(s));
+  const int n_cached = engine_.attach_prefix(seq);
+  if (engine_.n_blocks_needed(seq, 1) > engine_.kv().n_free_blocks()) {
+    engine_.close(seq);
+    s.n_cached_tok = n_cached;
+    return false;
+  }
+  bind(s, seq);
+  s.preempted = false;
+  tenants_.admit(r.tenant, seconds(now));
+  if (r.started) return true;
+  r.started = true;
+  r.admitted = now;
+  r.usage.n_cached_tok = n_cached;
+  stats_.n_cached_tok += static_cast<uint64_t>(n_cached);
+  stats_.n_prompt_tok += r.in.prompt.size();
+  if (on_started) on_started(r.in.id);
+  return true;
+}
+
+// The plan in terms of the engine. Counts blocks once more, as the store counts them: admissions
+// took the prefix cache's from the free ones.
+std::vector<RowPlan> ServingLoop::engine_rows(const ScheduleResult& result) {
+  std::vector<RowPlan> rows;
+  int n_free = engine_.kv().n_free_blocks();
+  for (const RowPlan& p : result.rows) {
+    Sequence& s = *sequences_[static_cast<size_t>(p.seq)];
+    if (s.seq < 0) continue;  // was not admitted after all
+    int n = std::min(p.n_tok, engine_.n_pending(s.seq));
+    while (n > 1 && engine_.n_blocks_needed(s.seq, n) > n_free) n -= std::min(n - 1, kKvBlock);
+    const int n_blocks = engine_.n_blocks_needed(s.seq, n);
+    if (n_blocks > n_free) continue;
+    n_free -= n_blocks;
+    rows.push_back({s.seq, n});
+    s.last_step = n_steps_;
+    tenants_.serve(s.request->tenant, n);
+  }
+  return rows;
+}
+
+bool ServingLoop::step(TimePoint now) {
+  expire(now);
+  if (requests_.empty()) return false;
+  const ScheduleResult result = plan(now);
+  n_steps_++;
+  for (int i : result.preempted) preempt(*sequences_[static_cast<size_t>(i)], now);
+  for (int i : result.admitted) admit(*sequences_[static_cast<size_t>(i)], now);
+  const std::vector<RowPlan> rows = engine_rows(result);
+  if (rows.empty()) return !result.preempted.empty();
+  const uint64_t bytes_before = bytes_read();
+  compute(rows);
+  count_step(rows, bytes_before);
+  const TimePoint end = std::chrono::steady_clock::now();
+  for (const RowPlan& p : rows)
+    if (Sequence* s = by_engine_seq_[static_cast<size_t>(p.seq)]) after_step(*s, end);
+  return true;
+}
+
+void ServingLoop::compute(std::span<const RowPlan> rows) {
+  try {
+    engine_.run(rows, [&](int seq, int position, std::span<const float> logits) {
+      Sequence& s = *by_engine_seq_[static_cast<size_t>(seq)];
+      if (s.error) return;
+      try {
+        on_logits(s, position, logits);
+      } catch (...) {
+        s.error = std::current_exception();
+      }
+    });
+  } catch (...) {  // the whole step, e.g. no memory: whoever took part ends, others go on
+    for (const RowPlan& p : rows)
+      by_engine_seq_[static_cast<size_t>(p.seq)]->error = std::current_exception();
+  }
+}
+
+void ServingLoop::on_logits(Sequence& s, int position, std::span<const float> logits) {
+  Request& r = *s.request;
+  const size_t next = static_cast<size_t>(position) + 1;
+  if (next < s.tokens.size()) {  // a token of the prompt follows
+    if (r.prompt_logprobs.empty()) r.prompt_logprobs.push_back({.token = s.tokens[0], .top = {}});
+    HOB_CHECK(r.prompt_logprobs.size() == next);
+    r.prompt_logprobs.push_back(token_logprob(logits, s.tokens[next], r.in.n_prompt_logprobs));
+    return;
+  }
+  if (r.in.max_tok == 0) return;
+  if (!s.carries_all()) return sample_choice(s, s.choice, logits);
+  for (int i = 0; i < r.in.n; i++) sample_choice(s, i, logits);
+}
+
+void ServingLoop::sample_choice(Sequence& s, int choice, std::span<const float> logits) {
+  const Request& r = *s.request;
+  const bool may_end = r.choices[static_cast<size_t>(choice)].may_end();
+  const LogitEdits edits{.bias = r.in.logit_bias,
+                         .banned = may_end ? std::span<const int32_t>() : r.banned};
+  const int32_t token =
+      sample(logits, r.in.sampling, s.tokens, static_cast<uint32_t>(s.tokens.size()),
+             static_cast<uint32_t>(choice), edits);
+  std::optional<TokenLogprob> logprob;
+  if (r.in.n_logprobs >= 0) logprob = token_logprob(logits, token, r.in.n_logprobs);
+  s.sampled.push_back({choice, token, std::move(logprob)});
+}
+
+void ServingLoop::after_step(Sequence& s, TimePoint now) {
+  Request& r = *s.request;
+  if (!s.error) s.error = engine_.error(s.seq);
+  if (s.error) {
+    engine_.forget(s.seq);
+    return end_request(r, FinishReason::kError, s.error);
+  }
+  const auto n_prompt = static_cast<int>(r.in.prompt.size());
+  if (!r.prompt_done) r.sink->on_prefill(engine_.n_computed(s.seq), n_prompt);
+  if (engine_.n_pending(s.seq) > 0) return;
+  if (r.prompt_done) return accept_token(s);
+
+  if (r.in.n_prompt_logprobs >= 0) {
+    if (r.prompt_logprobs.empty()) r.prompt_logprobs.push_back({.token = s.tokens[0], .top = {}});
+    r.sink->on_prompt_logprobs(std::move(r.prompt_logprobs));
+  }
+  r.answered = now;
+  if (r.in.max_tok == 0) return end_request(r, FinishReason::kLength, nullptr);
+  fork_choices(s);
+  accept_token(s);
+}
+
+// From here on each choice is a sequence of its own. Where the store refuses to share, it starts
+// anew as if it had been preempted.
+void ServingLoop::fork_choices(Sequence& s) {
+  Request& r = *s.request;
+  r.prompt_done = true;
+  std::vector<Sequence::Sampled> sampled = std::move(s.sampled);
+  s.sampled.clear();
+  for (Sequence::Sampled& x : sampled) {
+    if (x.choice == s.choice) {
+      s.sampled.push_back(std::move(x));
+      continue;
+    }
+    Sequence& other = add_sequence(r, x.choice);
+    if (const std::optional<int> seq = engine_.fork(s.seq)) {
+      bind(other, *seq);
+    } else {
+      other.preempted = true;
+      other.waiting_since = s.waiting_since;
+    }
+    other.sampled.push_back(std::move(x));
+    accept_token(other);
+  }
+}
+
+void ServingLoop::accept_token(Sequence& s) {
+  Request& r = *s.request;
+  HOB_CHECK(s.sampled.size() == 1);
+  Sequence::Sampled x = std::move(s.sampled.front());
+  s.sampled.clear();
+  stats_.n_generated_tok++;
+  ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
+  output.add(x.token, std::move(x.logprob));
+  send(r, s.choice);
+  if (!output.finished()) {
+    s.tokens.push_back(x.token);
+    if (s.seq >= 0) engine_.feed(s.seq, {&x.token, 1}, 1);
+    return;
+  }
+  remove(s);
+  finish_if_done(r);
+}
+
+uint64_t ServingLoop::bytes_read() const {
+  return setup_.experts ? setup_.experts->stats().bytes_read : 0;
+}
+
+void ServingLoop::count_step(std::span<const RowPlan> rows, uint64_t bytes_before) {
+  uint64_t n_rows = 0;
+  for (const RowPlan& p : rows) n_rows += static_cast<uint64_t>(p.n_tok);
+  stats_.n_rows += n_rows;
+  if (!stream_.streaming) return;
+  const uint64_t bytes = bytes_read() - bytes_before;
+  if (n_rows > rows.size()) {  // a chunk of a prompt was among them
+    stream_ = {.streaming = true,
+               .prefill_bytes = bytes,
+               .decode_bytes_since_prefill = 0,
+               .n_steps_since_prefill = 0};
+  } else {
+    stream_.decode_bytes_since_prefill += bytes;
+    stream_.n_steps_since_prefill++;
+  }
+}
+
+}  // namespace hob

@@ -1,0 +1,71 @@
+#pragma once
+// A real (tiny) model behind the serving core, and sinks that remember what they were told.
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/completion_engine.h"
+#include "engine/model_session.h"
+
+namespace hob {
+
+// mixtral-Q4_K_M: two layers of four experts, 320 tokens of vocabulary.
+SessionOptions serving_options(int n_ctx = 128, int max_seqs = 8);
+std::unique_ptr<ModelSession> load_session(const SessionOptions& options);
+std::unique_ptr<Tokenizer> tokenizer_of(const ModelSession& session);
+
+std::vector<int32_t> some_tokens(int n, int first = 5);
+CompletionRequest greedy_request(const std::string& id, std::vector<int32_t> prompt, int max_tok);
+
+// All that a sink heard; checks the rules of the interface.
+class Recorder : public CompletionSink {
+ public:
+  explicit Recorder(int n_choices = 1) : choices(static_cast<size_t>(n_choices)) {}
+  struct Choice {
+    std::vector<int32_t> tokens;
+    std::string text;
+    std::vector<TokenLogprob> logprobs;
+    std::optional<FinishReason> finish;
+  };
+
+  void on_prefill(int n_done, int n_total) override;
+  void on_prompt_logprobs(std::vector<TokenLogprob> logprobs) override;
+  void on_delta(CompletionDelta delta) override;
+  void on_end(const CompletionUsage& end_usage, std::exception_ptr end_error) override;
+
+  void wait_end();
+  void wait_tokens(size_t n);  // of choice 0, or the end
+  bool ended();
+
+  // Valid after wait_end().
+  std::vector<Choice> choices;
+  std::vector<TokenLogprob> prompt_logprobs;
+  std::vector<int> prefill_done;
+  CompletionUsage usage;
+  std::exception_ptr error;
+  std::string broken_rule;  // of the interface; empty = none
+
+ private:
+  void expect(bool ok, const char* rule);
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ended_ = false;
+};
+
+// Engine, session and tokenizer together.
+struct Server {
+  explicit Server(const SessionOptions& options = serving_options(),
+                  const CompletionEngineOptions& engine_options = {.max_seqs = 8,
+                                                                   .max_queue = 512});
+  // Submits and waits.
+  std::shared_ptr<Recorder> run(const CompletionRequest& request);
+  std::shared_ptr<Recorder> submit(const CompletionRequest& request);  // expects acceptance
+
+  std::unique_ptr<ModelSession> session;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<CompletionEngine> engine;
+};
+
+}  // namespace hob
