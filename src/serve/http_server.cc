@@ -154,6 +154,6 @@ void HttpServer::stop() {
 
 int HttpServer::port() const { return impl_->acceptor.local_endpoint().port(); }
 int HttpServer::n_active() const { return impl_->host.n_active; }
-int HttpServer::n_connections() const { return static_cast<int>(impl_->host.sessions.size()); }
+int HttpServer::n_connections() const { return impl_->host.n_connections; }
 
 }  // namespace hob

@@ -56,7 +56,7 @@ struct SessionHost {
   ServerState* state = nullptr;
   std::set<AnySession*> sessions;
   size_t bodies_bytes = 0;  // being received
-  std::atomic<int> n_active{0};
+  std::atomic<int> n_active{0}, n_connections{0};
   asio::io_context io{1};
   asio::thread_pool workers{2};  // after io: joined first
 };
@@ -72,10 +72,12 @@ class HttpSession : public AnySession, public std::enable_shared_from_this<HttpS
         room_(host.io),
         write_timer_(host.io) {
     host_->sessions.insert(this);
+    host_->n_connections++;
   }
   ~HttpSession() override {
     give_back_body();
     host_->sessions.erase(this);
+    host_->n_connections--;
   }
 
   asio::awaitable<void> run() {
