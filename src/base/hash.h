@@ -9,6 +9,8 @@
 namespace hob {
 
 uint64_t hash64(std::span<const std::byte> bytes);
+// Whoever does not know the seed cannot choose bytes that collide on purpose (as far as XXH3 goes).
+uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed);
 
 // The same hash of bytes that come in pieces.
 class Hash64 {

@@ -2,6 +2,7 @@
 // One step loop for any number of sequences: schedule -> StepBatch -> forward -> commit -> logits
 // to the caller. Commands drive it with step() (run, logits, perplexity, bench); serving plans the
 // rows itself (serving_loop.h) and calls run().
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -64,6 +65,11 @@ class Engine {
   int n_pending(int seq) const {
     return static_cast<int>(at(seq).tokens.size()) - at(seq).n_computed;
   }
+  // Rows of logits that its next n tokens want.
+  int n_logit_rows(int seq, int n_tok) const {
+    return std::max(0,
+                    at(seq).n_computed + n_tok - std::max(at(seq).logits_from, at(seq).n_computed));
+  }
   // Free blocks that its next n tokens take.
   int n_blocks_needed(int seq, int n_tok) const { return kv_->blocks_needed(at(seq).kv, n_tok); }
   // Blocks that its computed tokens lie in, shared ones included.
@@ -71,7 +77,7 @@ class Engine {
     return (at(seq).n_computed + kKvBlock - 1) / kKvBlock -
            kv_->first_position(at(seq).kv) / kKvBlock;
   }
-  void forget(int seq) { kv_->forget(at(seq).kv); }  // what it computed was wrong
+  void forget_prefixes() { kv_->clear_prefix_cache(); }  // something computed was wrong
   const KvStore& kv() const { return *kv_; }
   const std::exception_ptr& error(int seq) const { return at(seq).error; }
   ExpertCacheStats expert_stats() const {

@@ -91,19 +91,20 @@ bool ServingLoop::admit(Sequence& s, TimePoint now) {
   return true;
 }
 
-// The plan in terms of the engine. Counts blocks once more, as the store counts them: admissions
-// took the prefix cache's from the free ones.
+// The plan in terms of the engine. Admissions may have found more or less in the prefix cache than
+// the plan counted on, so what is limited is counted once more, as engine and store count it.
 std::vector<RowPlan> ServingLoop::engine_rows(const ScheduleResult& result) {
   std::vector<RowPlan> rows;
-  int n_free = engine_.kv().n_free_blocks();
+  int n_free = engine_.kv().n_free_blocks(), n_logit_rows = setup_.limits.max_logit_rows;
   for (const RowPlan& p : result.rows) {
     Sequence& s = *sequences_[static_cast<size_t>(p.seq)];
     if (s.seq < 0) continue;  // was not admitted after all
     int n = std::min(p.n_tok, engine_.n_pending(s.seq));
+    n -= std::max(0, engine_.n_logit_rows(s.seq, n) - n_logit_rows);
     while (n > 1 && engine_.n_blocks_needed(s.seq, n) > n_free) n -= std::min(n - 1, kKvBlock);
-    const int n_blocks = engine_.n_blocks_needed(s.seq, n);
-    if (n_blocks > n_free) continue;
-    n_free -= n_blocks;
+    if (n <= 0 || engine_.n_blocks_needed(s.seq, n) > n_free) continue;
+    n_free -= engine_.n_blocks_needed(s.seq, n);
+    n_logit_rows -= engine_.n_logit_rows(s.seq, n);
     rows.push_back({s.seq, n});
     s.last_step = n_steps_;
     tenants_.serve(s.request->tenant, n);
@@ -175,11 +176,11 @@ void ServingLoop::sample_choice(Sequence& s, int choice, std::span<const float> 
 
 void ServingLoop::after_step(Sequence& s, TimePoint now) {
   Request& r = *s.request;
+  // Logits that cannot be sampled: what was computed is not to be trusted. A lost expert left
+  // nothing behind: its rows were not committed.
+  if (s.error) engine_.forget_prefixes();
   if (!s.error) s.error = engine_.error(s.seq);
-  if (s.error) {
-    engine_.forget(s.seq);
-    return end_request(r, FinishReason::kError, s.error);
-  }
+  if (s.error) return end_request(r, FinishReason::kError, s.error);
   const auto n_prompt = static_cast<int>(r.in.prompt.size());
   if (!r.prompt_done) r.sink->on_prefill(engine_.n_computed(s.seq), n_prompt);
   if (engine_.n_pending(s.seq) > 0) return;

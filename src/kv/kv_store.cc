@@ -1,152 +1,227 @@
 #include "kv/kv_store.h"
 
 #include <algorithm>
-#include <cstring>
+#include <random>
 
 #include "base/error.h"
+#include "kv/block_pool.h"
+#include "kv/kv_storage.h"
+#include "kv/prefix_index.h"
+#include "kv/token_chain.h"
 
 namespace hob {
 namespace {
 
-int n_blocks_for(int n_tokens) { return (n_tokens + kKvBlock - 1) / kKvBlock; }
-
-// Bytes of one block of K (d = d_k) or V (d = d_v) of one layer.
-size_t block_bytes(const KvLayerGeometry& layer, int d, KvType type) {
-  return static_cast<size_t>(layer.n_kv_heads) * kv_block_bytes(type, d);
+uint64_t random_seed() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
 }
-
-// K and V of a layer start on cache lines of their own.
-size_t align64(size_t n) { return (n + 63) / 64 * 64; }
 
 }  // namespace
 
-uint64_t KvGeometry::bytes_per_token() const {
-  uint64_t n = 0;
-  for (const KvLayerGeometry& l : layers)
-    n += block_bytes(l, l.d_k, type) + block_bytes(l, l.d_v, type);
-  return n / kKvBlock;
-}
-
-// Blocks are reference counted. A block that more than one sequence holds is read-only: whoever
-// wants to append to it gets a copy first (reserve). Free blocks form a stack with the lowest ids
-// on top, so that a short run touches little memory.
 struct KvStore::Impl {
   struct Sequence {
     bool live = false;
+    uint64_t scope = 0;
     int n_committed = 0;
-    std::vector<int32_t> blocks;
-    std::vector<int32_t> slots;  // position -> slot; committed, then reserved
+    int n_released = 0;           // blocks given back at the front; kNone in the table
+    std::vector<int32_t> blocks;  // the table; those behind the committed ones are reserved
+    std::vector<int32_t> slots;   // position -> slot; committed, then reserved
+    TokenChain chain;             // of the first chain.n_tok() <= n_committed positions
   };
-  struct LayerStorage {
-    size_t k_offset = 0, v_offset = 0;
-    size_t k_block_bytes = 0, v_block_bytes = 0;
+  struct Prefix {
+    int32_t node = PrefixIndex::kNone;
+    int n_blocks = 0;
   };
 
-  KvGeometry geometry;
-  int n_blocks = 0;
-  AlignedBuffer storage;
-  std::vector<LayerStorage> layers;
-  std::vector<int> n_refs;           // per block
-  std::vector<int32_t> free_blocks;  // stack
-  std::vector<Sequence> sequences;   // indexed by SeqId
+  Impl(KvGeometry geometry, int n_blocks, const PrefixOptions& options)
+      : storage(std::move(geometry), n_blocks),
+        pool(n_blocks),
+        index(n_blocks, options.n_nodes > 0 ? options.n_nodes : 2 * n_blocks,
+              options.seed ? *options.seed : random_seed(), options.hash_bits) {}
+
+  Sequence& at(SeqId id);
+  SeqId create(uint64_t scope);
+  int32_t& block_at(Sequence& s, int i) { return s.blocks[static_cast<size_t>(i)]; }
+  int32_t take_block();
+  void drop_block(int32_t block) {
+    pool.release(block, index.node_of(block) != PrefixIndex::kNone);
+  }
+  void forget_block(int32_t block);
+  bool must_copy_last(const Sequence& s) const;
+  int n_needed(const Sequence& s, int n_more) const;
+  void own_last_block(Sequence& s);
+  void cut(Sequence& s, int n);
+  void learn(Sequence& s, std::span<const int32_t> tokens);
+  bool close_block(Sequence& s);
+  void cache_last_known(Sequence& s);
+  int first_needed_block(int n_blocks) const;
+  Prefix longest_prefix(uint64_t scope, std::span<const int32_t> tokens) const;
+  void fill_slots(Sequence& s, int from, int to);
+
+  KvStorage storage;
+  BlockPool pool;
+  PrefixIndex index;
+  std::vector<Sequence> sequences;  // indexed by SeqId
   std::vector<SeqId> free_ids;
   PrefixStats stats;
-
-  Sequence& at(SeqId id) {
-    HOB_CHECK(id >= 0 && static_cast<size_t>(id) < sequences.size());
-    Sequence& seq = sequences[static_cast<size_t>(id)];
-    HOB_CHECK(seq.live);
-    return seq;
-  }
-
-  int32_t take_block() {
-    const int32_t block = free_blocks.back();
-    free_blocks.pop_back();
-    n_refs[static_cast<size_t>(block)] = 1;
-    return block;
-  }
-
-  void drop_block(int32_t block) {
-    int& refs = n_refs[static_cast<size_t>(block)];
-    HOB_CHECK(refs > 0);
-    if (--refs == 0) free_blocks.push_back(block);
-  }
-
-  void copy_block(int32_t from, int32_t to) {
-    const auto copy = [&](size_t base, size_t bytes) {
-      std::byte* p = storage.data() + base;
-      std::memcpy(p + static_cast<size_t>(to) * bytes, p + static_cast<size_t>(from) * bytes,
-                  bytes);
-    };
-    for (const LayerStorage& l : layers) {
-      copy(l.k_offset, l.k_block_bytes);
-      copy(l.v_offset, l.v_block_bytes);
-    }
-  }
-
-  // Keeps the first n positions: blocks beyond them are freed, slots cut.
-  void cut(Sequence& seq, int n) {
-    const size_t keep = static_cast<size_t>(n_blocks_for(n));
-    while (seq.blocks.size() > keep) {  // tail first
-      drop_block(seq.blocks.back());
-      seq.blocks.pop_back();
-    }
-    seq.slots.resize(static_cast<size_t>(n));
-  }
-
-  void fill_slots(Sequence& seq, int from, int to) {
-    seq.slots.resize(static_cast<size_t>(to));
-    for (int p = from; p < to; p++)
-      seq.slots[static_cast<size_t>(p)] =
-          seq.blocks[static_cast<size_t>(p / kKvBlock)] * kKvBlock + p % kKvBlock;
-  }
 };
 
-KvStore::KvStore(KvGeometry geometry, int n_tokens, const PrefixOptions&)
-    : impl_(std::make_shared<Impl>()) {
-  HOB_CHECK(n_tokens > 0);
-  Impl& m = *impl_;
-  m.n_blocks = n_blocks_for(n_tokens);
-  // Huge pages: the plan counts every byte of it.
-  m.storage = AlignedBuffer(bytes(geometry, n_tokens), /*huge_pages=*/true);
-  size_t offset = 0;
-  for (const KvLayerGeometry& l : geometry.layers) {
-    Impl::LayerStorage s;
-    s.k_block_bytes = block_bytes(l, l.d_k, geometry.type);
-    s.v_block_bytes = block_bytes(l, l.d_v, geometry.type);
-    s.k_offset = offset;
-    offset += align64(s.k_block_bytes * static_cast<size_t>(m.n_blocks));
-    s.v_offset = offset;
-    offset += align64(s.v_block_bytes * static_cast<size_t>(m.n_blocks));
-    m.layers.push_back(s);
-  }
-  m.geometry = std::move(geometry);
-  m.n_refs.assign(static_cast<size_t>(m.n_blocks), 0);
-  for (int b = m.n_blocks - 1; b >= 0; b--) m.free_blocks.push_back(b);
+KvStore::Impl::Sequence& KvStore::Impl::at(SeqId id) {
+  HOB_CHECK(id >= 0 && static_cast<size_t>(id) < sequences.size());
+  Sequence& s = sequences[static_cast<size_t>(id)];
+  HOB_CHECK(s.live);
+  return s;
 }
 
-uint64_t KvStore::bytes(const KvGeometry& geometry, int n_tokens) {
-  const size_t n_blocks = static_cast<size_t>(n_blocks_for(n_tokens));
-  uint64_t n = 0;
-  for (const KvLayerGeometry& l : geometry.layers)
-    n += align64(block_bytes(l, l.d_k, geometry.type) * n_blocks) +
-         align64(block_bytes(l, l.d_v, geometry.type) * n_blocks);
-  return n;
-}
-
-SeqId KvStore::create(uint64_t) {
-  Impl& m = *impl_;
+// A freed sequence's vectors keep their memory for the next one.
+SeqId KvStore::Impl::create(uint64_t scope) {
   SeqId id;
-  if (m.free_ids.empty()) {
-    id = static_cast<SeqId>(m.sequences.size());
-    m.sequences.emplace_back();
+  if (free_ids.empty()) {
+    id = static_cast<SeqId>(sequences.size());
+    sequences.emplace_back();
   } else {
-    id = m.free_ids.back();
-    m.free_ids.pop_back();
+    id = free_ids.back();
+    free_ids.pop_back();
   }
-  m.sequences[static_cast<size_t>(id)].live = true;
+  Sequence& s = sequences[static_cast<size_t>(id)];
+  s.live = true;
+  s.scope = scope;
   return id;
 }
+
+int32_t KvStore::Impl::take_block() {
+  const int32_t block = pool.take();
+  if (index.forget(block)) stats.n_evicted++;
+  return block;
+}
+
+void KvStore::Impl::forget_block(int32_t block) {
+  if (index.forget(block)) pool.discard(block);
+}
+
+// The last block is written to next, and others hold it.
+bool KvStore::Impl::must_copy_last(const Sequence& s) const {
+  return s.n_committed % kKvBlock != 0 &&
+         pool.refs(s.blocks[static_cast<size_t>(s.n_committed / kKvBlock)]) > 1;
+}
+
+int KvStore::Impl::n_needed(const Sequence& s, int n_more) const {
+  if (n_more == 0) return 0;
+  // 64 bits: n_more comes from a prompt's length.
+  const int n_total = n_kv_blocks(static_cast<int64_t>(s.n_committed) + n_more);
+  return std::max(0, n_total - static_cast<int>(s.blocks.size())) + (must_copy_last(s) ? 1 : 0);
+}
+
+// The block that the next position goes to becomes this sequence's alone, and unknown: its content
+// is about to change.
+void KvStore::Impl::own_last_block(Sequence& s) {
+  if (s.n_committed % kKvBlock == 0) return;
+  int32_t& last = block_at(s, s.n_committed / kKvBlock);
+  if (pool.refs(last) > 1) {
+    const int32_t own = take_block();
+    storage.copy_block(last, own);
+    drop_block(last);
+    last = own;
+    fill_slots(s, s.n_committed / kKvBlock * kKvBlock, s.n_committed);
+  } else {
+    forget_block(last);
+  }
+}
+
+void KvStore::Impl::fill_slots(Sequence& s, int from, int to) {
+  if (static_cast<int>(s.slots.size()) < to) s.slots.resize(static_cast<size_t>(to));
+  for (int p = from; p < to; p++) {
+    const int32_t block = block_at(s, p / kKvBlock);
+    s.slots[static_cast<size_t>(p)] =
+        block == BlockPool::kNone ? 0 : block * kKvBlock + p % kKvBlock;
+  }
+}
+
+// Keeps the first n positions: blocks beyond them are freed, the tail first, and slots cut.
+void KvStore::Impl::cut(Sequence& s, int n) {
+  const int keep = n_kv_blocks(n);
+  for (int i = static_cast<int>(s.blocks.size()) - 1; i >= keep; i--) {
+    if (s.chain.n_tok() == (i + 1) * kKvBlock) cache_last_known(s);
+    s.chain.cut(index, i * kKvBlock);
+    const int32_t block = s.blocks.back();
+    s.blocks.pop_back();
+    if (block != BlockPool::kNone) drop_block(block);
+  }
+  s.chain.cut(index, n);
+  s.n_released = std::min(s.n_released, keep);
+  s.slots.resize(static_cast<size_t>(n));
+}
+
+// The last known block can be found from now on, unless another block with the same content can.
+// (Two sequences that compute the same prompt at the same time both have one; when the one that was
+// cached is gone, the other takes its place.)
+void KvStore::Impl::cache_last_known(Sequence& s) {
+  const int32_t block = block_at(s, s.chain.n_blocks() - 1);
+  const int32_t node = s.chain.tip();
+  if (block != BlockPool::kNone && index.block_of(node) == PrefixIndex::kNone &&
+      index.node_of(block) == PrefixIndex::kNone)
+    index.set_block(node, block);
+}
+
+// Where the index has no room, cached blocks make some, the oldest first.
+bool KvStore::Impl::close_block(Sequence& s) {
+  while (!s.chain.close_block(index, s.scope)) {
+    const int32_t oldest = pool.oldest_cached();
+    if (oldest == BlockPool::kNone) return false;
+    forget_block(oldest);
+    stats.n_evicted++;
+  }
+  return true;
+}
+
+void KvStore::Impl::learn(Sequence& s, std::span<const int32_t> tokens) {
+  while (!tokens.empty()) {
+    tokens = tokens.subspan(static_cast<size_t>(s.chain.append(tokens)));
+    if (s.chain.n_tok() % kKvBlock != 0) continue;
+    if (!close_block(s)) {
+      s.chain.drop_open_block();
+      return;
+    }
+    cache_last_known(s);
+  }
+}
+
+// The first block that the position behind n_blocks full blocks sees.
+int KvStore::Impl::first_needed_block(int n_blocks) const {
+  const int window = storage.geometry().window;
+  if (window == 0) return 0;
+  return std::max(0, n_blocks * kKvBlock - window + 1) / kKvBlock;
+}
+
+KvStore::Impl::Prefix KvStore::Impl::longest_prefix(uint64_t scope,
+                                                    std::span<const int32_t> tokens) const {
+  Prefix best;
+  int32_t node = PrefixIndex::kNone;
+  int n_run = 0;  // present blocks without a gap, up to here
+  const int most = tokens.empty() ? 0 : static_cast<int>((tokens.size() - 1) / kKvBlock);
+  for (int i = 0; i < most; i++) {
+    node = index.find(node, scope,
+                      tokens.subspan(static_cast<size_t>(i) * kKvBlock).first<kKvBlock>());
+    if (node == PrefixIndex::kNone) break;
+    n_run = index.block_of(node) == PrefixIndex::kNone ? 0 : n_run + 1;
+    if (i + 1 - n_run <= first_needed_block(i + 1)) best = {node, i + 1};
+  }
+  return best;
+}
+
+KvStore::KvStore(KvGeometry geometry, int n_tokens, const PrefixOptions& prefix) {
+  HOB_CHECK(n_tokens > 0 && geometry.window >= 0);
+  impl_ = std::make_unique<Impl>(std::move(geometry), n_kv_blocks(n_tokens), prefix);
+}
+
+KvStore::~KvStore() = default;
+
+uint64_t KvStore::bytes(const KvGeometry& geometry, int n_tokens) {
+  return KvStorage::bytes(geometry, n_kv_blocks(n_tokens));
+}
+
+SeqId KvStore::create(uint64_t scope) { return impl_->create(scope); }
 
 void KvStore::free(SeqId seq) {
   Impl::Sequence& s = impl_->at(seq);
@@ -160,95 +235,114 @@ std::optional<std::span<const int32_t>> KvStore::reserve(SeqId seq, int n) {
   HOB_CHECK(n >= 0);
   Impl& m = *impl_;
   Impl::Sequence& s = m.at(seq);
-  m.cut(s, s.n_committed);  // a reservation that was never committed is replaced
-  if (n == 0) return std::span<const int32_t>();
-
-  const bool partial = s.n_committed % kKvBlock != 0;
-  const bool copy_last = partial && m.n_refs[static_cast<size_t>(s.blocks.back())] > 1;
-  // 64 bits: n comes from a prompt's length.
-  const int64_t n_needed = (static_cast<int64_t>(s.n_committed) + n + kKvBlock - 1) / kKvBlock -
-                           static_cast<int64_t>(s.blocks.size()) + (copy_last ? 1 : 0);
-  if (n_needed > static_cast<int64_t>(m.free_blocks.size())) return std::nullopt;
-
-  int first_changed = s.n_committed;
-  if (copy_last) {
-    const int32_t own = m.take_block();
-    m.copy_block(s.blocks.back(), own);
-    m.drop_block(s.blocks.back());
-    s.blocks.back() = own;
-    first_changed = s.n_committed / kKvBlock * kKvBlock;
-  }
+  if (m.n_needed(s, n) > m.pool.n_free()) return std::nullopt;
+  if (n > 0) m.own_last_block(s);
+  // An earlier reservation is replaced.
   const int n_total = s.n_committed + n;
-  while (static_cast<int>(s.blocks.size()) < n_blocks_for(n_total))
+  while (static_cast<int>(s.blocks.size()) > n_kv_blocks(n_total)) {
+    m.drop_block(s.blocks.back());
+    s.blocks.pop_back();
+  }
+  while (static_cast<int>(s.blocks.size()) < n_kv_blocks(n_total))
     s.blocks.push_back(m.take_block());
-  m.fill_slots(s, first_changed, n_total);
+  s.slots.resize(static_cast<size_t>(n_total));
+  m.fill_slots(s, s.n_committed, n_total);
   return std::span<const int32_t>(s.slots).subspan(static_cast<size_t>(s.n_committed));
 }
 
-void KvStore::commit(SeqId seq, int n, std::span<const int32_t>) {
+void KvStore::commit(SeqId seq, int n, std::span<const int32_t> tokens) {
   Impl::Sequence& s = impl_->at(seq);
   HOB_CHECK(n >= 0 && static_cast<size_t>(s.n_committed + n) <= s.slots.size());
+  HOB_CHECK(tokens.empty() || static_cast<int>(tokens.size()) == n);
+  const bool known = s.chain.n_tok() == s.n_committed;
   s.n_committed += n;
   impl_->cut(s, s.n_committed);
+  if (known) impl_->learn(s, tokens);
 }
 
 void KvStore::truncate(SeqId seq, int n) {
   Impl::Sequence& s = impl_->at(seq);
-  HOB_CHECK(n >= 0 && n <= s.n_committed);
+  HOB_CHECK(n >= 0 && n <= s.n_committed && (n == 0 || n >= s.n_released * kKvBlock));
   s.n_committed = n;
   impl_->cut(s, n);
 }
 
 std::optional<SeqId> KvStore::share(SeqId seq, int n) {
-  HOB_CHECK(n >= 0 && n <= impl_->at(seq).n_committed);
-  const SeqId id = create();  // may move the sequences: look both up afterwards
-  const Impl::Sequence& from = impl_->at(seq);
-  Impl::Sequence& to = impl_->at(id);
-  to.blocks.assign(from.blocks.begin(), from.blocks.begin() + n_blocks_for(n));
+  Impl& m = *impl_;
+  HOB_CHECK(n >= 0 && n <= m.at(seq).n_committed);
+  HOB_CHECK(n == 0 || n >= m.at(seq).n_released * kKvBlock);
+  const SeqId id = m.create(m.at(seq).scope);  // may move the sequences: look both up afterwards
+  const Impl::Sequence& from = m.at(seq);
+  Impl::Sequence& to = m.at(id);
+  to.blocks.assign(from.blocks.begin(), from.blocks.begin() + n_kv_blocks(n));
   to.slots.assign(from.slots.begin(), from.slots.begin() + n);
   to.n_committed = n;
-  for (int32_t b : to.blocks) impl_->n_refs[static_cast<size_t>(b)]++;
+  to.n_released = n == 0 ? 0 : from.n_released;
+  to.chain.start_as(m.index, from.chain, n);
+  for (int32_t b : to.blocks)
+    if (b != BlockPool::kNone) m.pool.hold(b);
   return id;
 }
 
-int KvStore::length(SeqId seq) const { return impl_->at(seq).n_committed; }
+int KvStore::attach_prefix(SeqId seq, std::span<const int32_t> tokens) {
+  Impl& m = *impl_;
+  Impl::Sequence& s = m.at(seq);
+  HOB_CHECK(s.n_committed == 0 && s.blocks.empty());
+  const Impl::Prefix prefix = m.longest_prefix(s.scope, tokens);
+  s.n_released = m.first_needed_block(prefix.n_blocks);
+  s.blocks.assign(static_cast<size_t>(prefix.n_blocks), BlockPool::kNone);
+  int32_t node = prefix.node;
+  for (int i = prefix.n_blocks - 1; i >= s.n_released; i--, node = m.index.parent(node)) {
+    m.block_at(s, i) = m.index.block_of(node);
+    m.pool.hold(m.block_at(s, i));
+  }
+  s.chain.start_at(m.index, prefix.node, prefix.n_blocks);
+  s.n_committed = prefix.n_blocks * kKvBlock;
+  m.fill_slots(s, 0, s.n_committed);
+  m.stats.n_query_tok += tokens.size();
+  m.stats.n_hit_tok += static_cast<uint64_t>(s.n_committed);
+  return s.n_committed;
+}
 
+int KvStore::cached_prefix(uint64_t scope, std::span<const int32_t> tokens) const {
+  return impl_->longest_prefix(scope, tokens).n_blocks * kKvBlock;
+}
+
+void KvStore::clear_prefix_cache() {
+  for (Impl::Sequence& s : impl_->sequences) s.chain.cut(impl_->index, 0);
+  for (int b = 0; b < impl_->pool.n_blocks(); b++) impl_->forget_block(b);
+}
+
+void KvStore::release_before(SeqId seq, int position) {
+  Impl& m = *impl_;
+  Impl::Sequence& s = m.at(seq);
+  HOB_CHECK(position <= s.n_committed);
+  const int first = std::max(s.n_released, position / kKvBlock);
+  for (int i = first - 1; i >= s.n_released; i--) {  // the tail first, as everywhere
+    m.drop_block(m.block_at(s, i));
+    m.block_at(s, i) = BlockPool::kNone;
+  }
+  const int from = s.n_released * kKvBlock;
+  s.n_released = first;
+  m.fill_slots(s, from, first * kKvBlock);
+}
+
+int KvStore::first_position(SeqId seq) const { return impl_->at(seq).n_released * kKvBlock; }
+int KvStore::length(SeqId seq) const { return impl_->at(seq).n_committed; }
 std::span<const int32_t> KvStore::slots(SeqId seq) const { return impl_->at(seq).slots; }
 
-int KvStore::free_tokens() const { return static_cast<int>(impl_->free_blocks.size()) * kKvBlock; }
-
-int KvStore::attach_prefix(SeqId seq, std::span<const int32_t>) {
-  HOB_CHECK(length(seq) == 0);
-  return 0;
-}
-int KvStore::cached_prefix(uint64_t, std::span<const int32_t>) const { return 0; }
-void KvStore::forget(SeqId) {}
-void KvStore::clear_prefix_cache() {}
-void KvStore::release_before(SeqId, int) {}
-int KvStore::first_position(SeqId) const { return 0; }
-
 int KvStore::blocks_needed(SeqId seq, int n_more) const {
-  const Impl::Sequence& s = impl_->at(seq);
-  const bool copy =
-      n_more > 0 && s.n_committed % kKvBlock != 0 &&
-      impl_->n_refs[static_cast<size_t>(s.blocks[static_cast<size_t>(s.n_committed / kKvBlock)])] >
-          1;
-  return n_blocks_for(s.n_committed + n_more) - n_blocks_for(s.n_committed) + (copy ? 1 : 0);
+  HOB_CHECK(n_more >= 0);
+  return impl_->n_needed(impl_->at(seq), n_more);
 }
 
-int KvStore::n_blocks() const { return impl_->n_blocks; }
-int KvStore::n_free_blocks() const { return static_cast<int>(impl_->free_blocks.size()); }
-int KvStore::n_cached_blocks() const { return 0; }
-
+int KvStore::n_blocks() const { return impl_->pool.n_blocks(); }
+int KvStore::n_free_blocks() const { return impl_->pool.n_free(); }
+int KvStore::n_cached_blocks() const { return impl_->index.n_cached(); }
+int KvStore::free_tokens() const { return n_free_blocks() * kKvBlock; }
 const PrefixStats& KvStore::prefix_stats() const { return impl_->stats; }
 
-KvLayer KvStore::layer(int i) const {
-  const KvLayerGeometry& g = impl_->geometry.layers[static_cast<size_t>(i)];
-  const Impl::LayerStorage& s = impl_->layers[static_cast<size_t>(i)];
-  std::byte* base = impl_->storage.data();
-  return {base + s.k_offset, base + s.v_offset, impl_->geometry.type, g.n_kv_heads, g.d_k, g.d_v};
-}
-
-KvType KvStore::type() const { return impl_->geometry.type; }
+KvLayer KvStore::layer(int i) const { return impl_->storage.layer(i); }
+KvType KvStore::type() const { return impl_->storage.geometry().type; }
 
 }  // namespace hob

@@ -28,23 +28,11 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "backend/backend.h"
-#include "base/aligned_buffer.h"
+#include "kv/kv_geometry.h"
 
 namespace hob {
-
-struct KvLayerGeometry {
-  int n_kv_heads = 0, d_k = 0, d_v = 0;
-};
-
-struct KvGeometry {
-  std::vector<KvLayerGeometry> layers;
-  KvType type = KvType::kF16;
-  int window = 0;  // > 0: position p sees (p - window, p] in every layer
-  uint64_t bytes_per_token() const;
-};
 
 // For tests; the defaults are right.
 struct PrefixOptions {
@@ -66,6 +54,7 @@ class KvStore {
  public:
   // Capacity is rounded up to whole blocks.
   KvStore(KvGeometry geometry, int n_tokens, const PrefixOptions& prefix = {});
+  ~KvStore();
   static uint64_t bytes(const KvGeometry& geometry, int n_tokens);
 
   // `scope`: only sequences of equal scope share cached blocks. A hash of everything besides the
@@ -95,9 +84,8 @@ class KvStore {
   int attach_prefix(SeqId seq, std::span<const int32_t> tokens);
   // What attach_prefix would return; counts nothing and holds nothing.
   int cached_prefix(uint64_t scope, std::span<const int32_t> tokens) const;
-  // The blocks of `seq` cannot be found any more (its values turned out to be wrong). Sequences
-  // that hold them keep them.
-  void forget(SeqId seq);
+  // Nothing that has been computed so far is found any more, also not what running sequences hold
+  // or will add to it: for values that turned out to be wrong.
   void clear_prefix_cache();
 
   // Gives back the blocks that lie wholly before `position`; their positions must not be read
@@ -108,8 +96,8 @@ class KvStore {
 
   int length(SeqId seq) const;                      // committed positions
   std::span<const int32_t> slots(SeqId seq) const;  // position -> slot, committed then reserved
-  // Blocks that reserve(seq, n_more) would take out of n_free_blocks(), copies included (what the
-  // sequence has reserved but not committed counts as given back).
+  // Blocks that reserve(seq, n_more) would take besides those that the sequence has, a copy
+  // included: it succeeds if and only if this is <= n_free_blocks().
   int blocks_needed(SeqId seq, int n_more) const;
   int n_blocks() const;
   int n_free_blocks() const;    // can be taken now, cached ones included
@@ -122,7 +110,7 @@ class KvStore {
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace hob
