@@ -10,7 +10,8 @@ packages_of() {
   case "$1" in
     # libgtest-dev and python3 belong to build: configuring the project configures its tests too.
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
-                "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" ;;
+                "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" \
+                "libboost-dev libssl-dev" ;;
     # The aarch64 kernel tests of an x86 build; googletest holds the sources of libgtest-dev.
     cross) echo "g++-aarch64-linux-gnu qemu-user-static googletest" ;;
     demo) echo "python3 python3-venv" ;;

@@ -53,5 +53,8 @@ Runner setup_plan(CLI::App& app);
 Runner setup_pack(CLI::App& app);
 Runner setup_show(CLI::App& app);
 Runner setup_trace(CLI::App& app);
+Runner setup_serve(CLI::App& app);
+Runner setup_ps(CLI::App& app);
+Runner setup_stop(CLI::App& app);
 
 }  // namespace hob::app

@@ -26,12 +26,14 @@ constexpr Command kCommands[] = {
      setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
     {"trace", "record a model's routing; replay it, fit a policy, generate one", setup_trace},
+    {"serve", "an OpenAI-compatible server for many users of one model", setup_serve},
+    {"ps", "the servers that run", setup_ps},
+    {"stop", "end a server when its requests are finished", setup_stop},
 };
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"convert", "quantize",    "serve", "ps",
-                                  "stop",    "spec-server", "edge"};
+constexpr const char* kLater[] = {"convert", "quantize", "spec-server", "edge"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 

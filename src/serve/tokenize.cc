@@ -1,0 +1,48 @@
+// POST /tokenize, /detokenize: vLLM's shapes.
+#include "serve/handlers.h"
+#include "serve/logprobs_json.h"
+
+namespace hob {
+namespace {
+
+std::vector<TokenId> tokens_of(const JsonFields& body, const LoadedModel& model) {
+  if (body.has("messages")) {
+    if (!body.flag("add_generation_prompt", true)) body.not_supported("add_generation_prompt");
+    return chat_prompt(model, chat_messages(body, "messages"));
+  }
+  const auto prompt = body.string("prompt");
+  if (!prompt) body.refuse("prompt", "a string (or messages)");
+  return model.tokenizer->encode(
+      *prompt, {.add_special = body.flag("add_special_tokens", true), .parse_special = true});
+}
+
+}  // namespace
+
+Answer tokenize(const ServeContext& context, const HttpRequest& request) {
+  const ModelPtr model = context.require_model();
+  const Json json = parse_json_object(request.body);
+  const JsonFields body(json);
+  check_model_name(body, *model);
+  const std::vector<TokenId> tokens = tokens_of(body, *model);
+  OrderedJson out = {{"count", tokens.size()},
+                     {"max_model_len", model->service->max_model_len()},
+                     {"tokens", tokens},
+                     {"token_strs", nullptr}};
+  if (body.flag("return_token_strs")) {
+    out["token_strs"] = OrderedJson::array();
+    for (TokenId id : tokens) out["token_strs"].push_back(token_name(*model->tokenizer, id));
+  }
+  return json_reply(out);
+}
+
+Answer detokenize(const ServeContext& context, const HttpRequest& request) {
+  const ModelPtr model = context.require_model();
+  const Json json = parse_json_object(request.body);
+  const JsonFields body(json);
+  check_model_name(body, *model);
+  const auto tokens = body.tokens("tokens", model->tokenizer->n_vocab());
+  if (!tokens) body.refuse("tokens", "a list of token ids");
+  return json_reply({{"prompt", model->tokenizer->decode(*tokens, true)}});
+}
+
+}  // namespace hob
