@@ -132,8 +132,10 @@ class Scheduling {
     // Best first, so that the blocks that are left go to them; in turns when there are not rows
     // enough for all.
     if (decodes.size() > static_cast<size_t>(std::max(n_max, 0)))
-      std::stable_sort(decodes.begin(), decodes.end(),
-                       [&](int a, int b) { return at(a).last_step < at(b).last_step; });
+      std::sort(decodes.begin(), decodes.end(), [&](int a, int b) {
+        return at(a).last_step != at(b).last_step ? at(a).last_step < at(b).last_step
+                                                  : better(a, b);
+      });
     for (int i : decodes)
       if (n_decoding_ < n_max) n_decoding_ += grant(i, 1);
   }

@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <unordered_map>
 
@@ -75,23 +76,40 @@ void apply_penalties(std::vector<Candidate>& candidates, const SamplingParams& p
   }
 }
 
-void keep_top_k(std::vector<Candidate>& candidates, int k) {
-  if (k == 0 || static_cast<size_t>(k) >= candidates.size()) return;
+// False: all stay as they were.
+bool keep_top_k(std::vector<Candidate>& candidates, int k) {
+  if (k == 0 || static_cast<size_t>(k) >= candidates.size()) return false;
   std::nth_element(candidates.begin(), candidates.begin() + k - 1, candidates.end(), better);
   candidates.resize(static_cast<size_t>(k));
+  return true;
 }
 
-// The smallest set of most probable tokens whose probabilities sum to at least top_p.
-void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
+// The smallest set of most probable tokens whose probabilities sum to at least top_p. Sorts only as
+// far as the sum needs: a vocabulary is long, the set mostly short.
+void keep_top_p(std::vector<Candidate>& candidates, float top_p, bool in_id_order) {
   if (top_p >= 1.f) return;
-  std::sort(candidates.begin(), candidates.end(), better);
-  const double best = candidates.front().logit;
+  constexpr size_t kFirst = 512;
+  // The total is summed in an order that no sort algorithm has a say in.
+  size_t n_sorted = in_id_order ? std::min(kFirst, candidates.size()) : candidates.size();
+  const auto begin = candidates.begin();
+  const auto sort_to = [&](size_t from, size_t to) {
+    const auto first = begin + static_cast<std::ptrdiff_t>(from);
+    std::partial_sort(first, begin + static_cast<std::ptrdiff_t>(to), candidates.end(), better);
+  };
+  if (!in_id_order) sort_to(0, n_sorted);
+  const double best = std::min_element(begin, candidates.end(), better)->logit;
   double total = 0;
   for (const Candidate& c : candidates) total += std::exp(c.logit - best);
+  if (in_id_order) sort_to(0, n_sorted);
   double sum = 0;
   size_t n = 0;
-  while (n < candidates.size() && (n == 0 || sum < top_p * total))
+  while (n < candidates.size() && (n == 0 || sum < top_p * total)) {
+    if (n == n_sorted) {
+      n_sorted = std::min(n_sorted * 4, candidates.size());
+      sort_to(n, n_sorted);
+    }
     sum += std::exp(candidates[n++].logit - best);
+  }
   candidates.resize(n);
 }
 
@@ -105,6 +123,53 @@ void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
   const double floor = best_logit(candidates) + std::log(static_cast<double>(min_p));
   std::erase_if(candidates, [&](const Candidate& c) { return c.logit < floor; });
 }
+
+// argmax of (logit - best) / temperature + Gumbel noise, ties to the lower id.
+class GumbelMax {
+ public:
+  GumbelMax(const SamplingParams& params, double best, uint32_t position, uint32_t choice)
+      : params_(&params), best_(best), position_(position), choice_(choice) {
+    double bound = 1 + 1e-6;  // for what the rounding of the scores may hide
+    for (double& b : bounds_) {
+      b = bound;
+      bound /= 2;
+    }
+  }
+
+  void add(const Candidate& c) {
+    // Relative to the best logit: a tiny temperature then gives -huge, never inf - inf.
+    const double x = (c.logit - best_) / params_->temperature;
+    const double u =
+        philox_uniform(params_->seed, choice_, position_, static_cast<uint32_t>(c.token));
+    if (loses(x, u)) return;
+    const double score = x - std::log(-std::log(u));
+    if (token_ < 0 || score > score_ || (score == score_ && c.token < token_)) {
+      score_ = score;
+      token_ = c.token;
+    }
+  }
+  int32_t token() const { return token_; }
+
+ private:
+  // To win, -log(u) must be at most exp(x - score). Nearly all tokens fail that by far, and as
+  // 1 - u <= -log(u) and 2^-floor(y log2(e)) >= exp(-y), two cheap bounds prove it without a
+  // logarithm.
+  bool loses(double x, double u) const {
+    constexpr double kLog2E = 1.4426950408889634;
+    if (token_ < 0) return false;
+    const double y = (score_ - x) * kLog2E;
+    if (!(y > 0)) return false;
+    const auto i = static_cast<size_t>(std::min(y, static_cast<double>(bounds_.size() - 1)));
+    return 1 - u > bounds_[i];
+  }
+
+  const SamplingParams* params_;
+  const double best_;
+  const uint32_t position_, choice_;
+  std::array<double, 56> bounds_;  // [i] 2^-i; 1 - u is never below 2^-53
+  double score_ = -INFINITY;
+  int32_t token_ = -1;
+};
 
 void check_range(bool ok, const char* name, const char* range, double value) {
   if (!ok) fail(Code::kInvalidArgument, "[sampling] expected {} {}, got {}", name, range, value);
@@ -143,23 +208,15 @@ int32_t sample(std::span<const float> logits, const SamplingParams& params,
   apply_penalties(candidates, params, history);
   if (params.temperature == 0.f)
     return std::min_element(candidates.begin(), candidates.end(), better)->token;
-  keep_top_k(candidates, params.top_k);
-  keep_top_p(candidates, params.top_p);
+  const bool in_id_order = !keep_top_k(candidates, params.top_k);
+  keep_top_p(candidates, params.top_p, in_id_order);
   keep_min_p(candidates, params.min_p);
 
-  // Relative to the best logit: a tiny temperature then gives -huge, never inf - inf.
-  const double best = best_logit(candidates);
-  double best_score = -INFINITY;
-  int32_t best_token = -1;
-  for (const Candidate& c : candidates) {
-    const double u = philox_uniform(params.seed, choice, position, static_cast<uint32_t>(c.token));
-    const double score = (c.logit - best) / params.temperature - std::log(-std::log(u));
-    if (best_token < 0 || score > best_score || (score == best_score && c.token < best_token)) {
-      best_score = score;
-      best_token = c.token;
-    }
-  }
-  return best_token;
+  const auto best = std::min_element(candidates.begin(), candidates.end(), better);
+  GumbelMax winner(params, best->logit, position, choice);
+  winner.add(*best);  // first, so that the others have something to lose against
+  for (const Candidate& c : candidates) winner.add(c);
+  return winner.token();
 }
 
 }  // namespace hob

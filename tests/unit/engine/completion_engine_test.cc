@@ -64,6 +64,7 @@ struct Load {
   const char* name;
   int n_ctx, max_seqs, chunk, kv_tok;
   bool preempts;
+  bool streams = false;  // room for half of the experts
 };
 
 class Crowd : public testing::TestWithParam<Load> {};
@@ -88,6 +89,7 @@ TEST_P(Crowd, EveryAnswerIsAsAlone) {
   SessionOptions options = serving_options(load.n_ctx, load.max_seqs);
   options.chunk = load.chunk;
   options.kv_tok = load.kv_tok;
+  if (load.streams) options.expert_cache_bytes = plan_model(options).plan.experts_bytes / 2;
   Server server(options, {.max_seqs = load.max_seqs, .max_queue = 64});
   std::mt19937 random(7);
   uint64_t n_preemptions = 0;
@@ -107,6 +109,7 @@ TEST_P(Crowd, EveryAnswerIsAsAlone) {
     }
   }
   EXPECT_EQ(n_preemptions > 0, load.preempts);
+  EXPECT_EQ(server.engine->stats().experts.bytes_read > 0, load.streams);
   EXPECT_EQ(server.engine->stats().n_preemptions, n_preemptions);
   expect_all_blocks_free(*server.engine);
 }
@@ -115,7 +118,8 @@ INSTANTIATE_TEST_SUITE_P(Loads, Crowd,
                          testing::Values(Load{"roomy", 128, 8, 32, 0, false},
                                          Load{"few_rows", 128, 8, 16, 0, false},
                                          Load{"few_seats", 128, 3, 16, 0, false},
-                                         Load{"few_blocks", 128, 8, 32, 160, true}),
+                                         Load{"few_blocks", 128, 8, 32, 160, true},
+                                         Load{"streaming", 128, 8, 32, 0, false, true}),
                          [](const auto& p) { return std::string(p.param.name); });
 
 TEST(CompletionEngine, ChoicesEqualSingleRuns) {

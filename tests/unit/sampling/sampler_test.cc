@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -81,6 +83,58 @@ TEST(Sampler, FollowsTheSoftmax) {
     }
     EXPECT_LT(chi2, 24.3) << "temperature "
                           << temperature;  // 99.9 % quantile of chi-square with 7 degrees
+  }
+}
+
+// The rule itself, without the bounds that spare most logarithms.
+TEST(Sampler, EqualsThePlainRule) {
+  for (uint32_t round = 0; round < 300; round++) {
+    SamplingParams params = plain(round);
+    params.temperature = std::array{0.01f, 0.3f, 1.f, 3.f, 1e6f}[round % 5];
+    std::vector<float> logits(2000);
+    for (size_t i = 0; i < logits.size(); i++)
+      logits[i] = static_cast<float>(
+          std::log(philox_uniform(99, round, static_cast<uint32_t>(i), 0)) * (round % 7) * 3);
+    const double best = *std::max_element(logits.begin(), logits.end());
+    int32_t token = -1;
+    double best_score = 0;
+    for (size_t i = 0; i < logits.size(); i++) {
+      const double u = philox_uniform(params.seed, 2, round, static_cast<uint32_t>(i));
+      const double score = (logits[i] - best) / params.temperature - std::log(-std::log(u));
+      if (token >= 0 && score <= best_score) continue;
+      best_score = score;
+      token = static_cast<int32_t>(i);
+    }
+    ASSERT_EQ(sample(logits, params, {}, round, 2), token) << round;
+  }
+}
+
+// Long vocabularies are sorted piece by piece.
+TEST(Sampler, TopPOfALongVocabulary) {
+  std::vector<float> logits(6000);
+  for (size_t i = 0; i < logits.size(); i++)
+    logits[(i * 1237) % 6000] = static_cast<float>(i) * 1e-3f;
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  double total = 0;
+  for (float x : logits) total += std::exp(static_cast<double>(x));
+  for (float top_p : {0.05f, 0.5f, 0.9f}) {
+    double sum = 0;
+    std::set<int32_t> kept;
+    for (size_t n = 0; sum < top_p * total; n++) {
+      sum += std::exp(static_cast<double>(logits[order[n]]));
+      kept.insert(static_cast<int32_t>(order[n]));
+    }
+    SamplingParams params = plain();
+    params.top_p = top_p;
+    params.temperature = 1e6f;  // all that are kept are equally likely
+    const std::set<int32_t> seen = support(logits, params, 6000);
+    EXPECT_TRUE(std::includes(kept.begin(), kept.end(), seen.begin(), seen.end())) << top_p;
+    EXPECT_GT(seen.size(), kept.size() / 2);
+    if (kept.size() < 600) {
+      EXPECT_GT(seen.size(), kept.size() - 5);
+    }
   }
 }
 
