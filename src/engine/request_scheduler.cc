@@ -6,7 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
-#include "kernels/kv_block.h"
+#include "kv/kv_store.h"
 
 namespace hob {
 namespace {

@@ -132,8 +132,10 @@ void ServingLoop::finish_if_done(Request& request) {
 ServeStats ServingLoop::stats() const {
   ServeStats s = stats_;
   for (const auto& q : sequences_) {
-    const int n = q->carries_all() ? q->request->in.n : 1;
-    (q->seq >= 0 ? s.n_running : s.n_waiting) += n;
+    if (q->seq < 0)
+      s.n_waiting++;
+    else
+      s.n_running += q->carries_all() ? q->request->in.n : 1;
   }
   const KvStore& kv = engine_.kv();
   s.n_kv_blocks = kv.n_blocks();

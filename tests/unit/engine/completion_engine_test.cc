@@ -461,6 +461,7 @@ TEST(CompletionEngine, InvalidParametersAreNamed) {
   has(message([](R& r) { r.stop_token_ids = {-1}; }), "stop_token_ids");
   has(message([](R& r) { r.logit_bias = {{320, 1.f}}; }), "logit_bias");
   has(message([](R& r) { r.logit_bias = {{3, NAN}}; }), "logit_bias");
+  has(message([](R& r) { r.logit_bias = {{3, 3e38f}}; }), "logit_bias");
   const auto running = server.submit(greedy_request("a", some_tokens(5), -1));
   has(message([](R&) {}), "[id]");
   running->wait_end();

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "engine/generate.h"
 #include "engine/model_session.h"
+#include "unit/engine/serving_test_util.h"
 
 namespace hob {
 namespace {
@@ -25,12 +26,6 @@ SessionOptions small_options() {
 
 std::unique_ptr<ModelSession> load(const SessionOptions& options = small_options()) {
   return ModelSession::load(plan_model(options), {});
-}
-
-std::vector<int32_t> some_tokens(int n, int first = 5) {
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < n; i++) tokens.push_back((first + 37 * i) % 320);
-  return tokens;
 }
 
 // Logits after the last of `tokens`, computed in a sequence of their own.
@@ -145,30 +140,8 @@ TEST(Engine, TooManySequencesFailAlone) {
   EXPECT_EQ(n_failed, 1);
 }
 
-// Fails every read while `broken` is set.
-class BrokenReader : public AsyncReader {
- public:
-  BrokenReader(std::unique_ptr<AsyncReader> inner, const bool* broken)
-      : inner_(std::move(inner)), broken_(broken) {}
-  std::string_view name() const override { return inner_->name(); }
-  bool direct(int file) const override { return inner_->direct(file); }
-  void submit(std::span<const ReadOp> ops) override { inner_->submit(ops); }
-  std::vector<ReadDone> wait() override {
-    std::vector<ReadDone> done = inner_->wait();
-    if (*broken_)
-      for (ReadDone& d : done)
-        d.error = std::make_exception_ptr(Error(Code::kIo, "[io] test: EIO"));
-    return done;
-  }
-  void wake() override { inner_->wake(); }
-
- private:
-  std::unique_ptr<AsyncReader> inner_;
-  const bool* broken_;
-};
-
 TEST(Engine, UnreadableExpertEndsOnlyTheSequenceThatNeedsIt) {
-  bool broken = false;
+  std::atomic<bool> broken = false;
   SessionOptions options = small_options();
   const Logits expected = logits_of(load(options)->engine(), some_tokens(12));
   ModelPlan plan = plan_model(options);

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <random>
 
-#include "kernels/kv_block.h"
+#include "kv/kv_store.h"
 
 namespace hob {
 namespace {

@@ -139,33 +139,11 @@ TEST_F(ServingLoopTest, ControlTokensBecomeTextIfAsked) {
   EXPECT_EQ(shown->choices[0].text, eos + eos + eos);
 }
 
-// Fails every read while `broken` is set.
-class BrokenReader : public AsyncReader {
- public:
-  BrokenReader(std::unique_ptr<AsyncReader> inner, const bool* broken)
-      : inner_(std::move(inner)), broken_(broken) {}
-  std::string_view name() const override { return inner_->name(); }
-  bool direct(int file) const override { return inner_->direct(file); }
-  void submit(std::span<const ReadOp> ops) override { inner_->submit(ops); }
-  std::vector<ReadDone> wait() override {
-    std::vector<ReadDone> done = inner_->wait();
-    if (*broken_)
-      for (ReadDone& d : done)
-        d.error = std::make_exception_ptr(Error(Code::kIo, "[io] test: EIO"));
-    return done;
-  }
-  void wake() override { inner_->wake(); }
-
- private:
-  std::unique_ptr<AsyncReader> inner_;
-  const bool* broken_;
-};
-
 TEST_F(ServingLoopTest, ALostExpertEndsTheRequestsThatNeedIt) {
   load();
   const auto expected = add(greedy_request("a", some_tokens(20), 10));
   run_all();
-  bool broken = true;
+  std::atomic<bool> broken = true;
   ModelPlan plan = plan_model(serving_options());
   plan.plan.resident = false;  // start with an empty cache
   plan.cache.wrap_reader = [&](std::unique_ptr<AsyncReader> inner) {

@@ -1,5 +1,6 @@
 #pragma once
 // A real (tiny) model behind the serving core, and sinks that remember what they were told.
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -7,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/async_file.h"
+#include "base/error.h"
 #include "engine/completion_engine.h"
 #include "engine/model_session.h"
 
@@ -55,6 +58,28 @@ class Recorder : public CompletionSink {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ended_ = false;
+};
+
+// Fails every read while `broken` is set.
+class BrokenReader : public AsyncReader {
+ public:
+  BrokenReader(std::unique_ptr<AsyncReader> inner, const std::atomic<bool>* broken)
+      : inner_(std::move(inner)), broken_(broken) {}
+  std::string_view name() const override { return inner_->name(); }
+  bool direct(int file) const override { return inner_->direct(file); }
+  void submit(std::span<const ReadOp> ops) override { inner_->submit(ops); }
+  std::vector<ReadDone> wait() override {
+    std::vector<ReadDone> done = inner_->wait();
+    if (*broken_)
+      for (ReadDone& d : done)
+        d.error = std::make_exception_ptr(Error(Code::kIo, "[io] test: EIO"));
+    return done;
+  }
+  void wake() override { inner_->wake(); }
+
+ private:
+  std::unique_ptr<AsyncReader> inner_;
+  const std::atomic<bool>* broken_;
 };
 
 // Engine, session and tokenizer together.
