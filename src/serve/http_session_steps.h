@@ -77,11 +77,15 @@ asio::awaitable<bool> HttpSession<Stream>::read_head(Parser& parser) {
     if (input != Input::kMore) co_return false;  // nobody asked anything
   }
   deadline = after(host_->limits.header_time);
+  size_t n_head = 0;
   while (true) {
     error_code ec;
     const size_t n = parser.put(inbox_.data(), ec);
     inbox_.consume(n);
     room_.cancel();
+    n_head += n;
+    // The parser's own limit is for what it takes in one piece.
+    if (n_head > host_->limits.max_header_bytes) ec = http::error::header_limit;
     if (parser.is_header_done() && !ec) co_return true;
     if (ec && ec != http::error::need_more) {
       const bool again = co_await refuse(parse_error(ec, host_->limits));
