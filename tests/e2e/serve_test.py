@@ -302,7 +302,8 @@ class StartAndStop(HobTest):
         threads = [threading.Thread(target=ask) for _ in range(n)]
         [t.start() for t in threads]
         self.addCleanup(lambda: [t.join() for t in threads])
-        server.until(lambda: server.metric("vllm:num_requests_running") > 0, "requests that run")
+        known = lambda: server.metric("vllm:num_requests_running") + server.metric("vllm:num_requests_waiting")
+        server.until(lambda: known() == n, f"{n} requests in the engine")
         return replies
 
     def test_draining_refuses_and_a_second_sigterm_stops_at_once(self):
