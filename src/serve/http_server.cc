@@ -103,7 +103,7 @@ struct HttpServer::Impl {
         close_one_that_waits();
       tcp::socket socket(host.io);
       co_await acceptor.async_accept(socket, asio::redirect_error(asio::use_awaitable, ec));
-      if (ec == asio::error::operation_aborted) break;
+      if (ec == asio::error::operation_aborted || !acceptor.is_open()) break;
       const bool full = static_cast<int>(host.sessions.size()) >= host.limits.max_connections;
       if (!ec && !(full && !close_one_that_waits())) {
         take(std::move(socket));

@@ -20,6 +20,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -59,6 +60,15 @@ struct SessionHost {
   std::atomic<int> n_active{0}, n_connections{0};
   asio::io_context io{1};
   asio::thread_pool workers{2};  // after io: joined first
+};
+
+// A request on its way to an answer: with a worker, or with its session.
+struct AnswerWork {
+  HttpRequest request;
+  std::function<void()> wake;
+  Routed routed;
+  std::unique_ptr<CompletionCall> call;
+  bool done = false;
 };
 
 template <class Stream>

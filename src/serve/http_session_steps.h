@@ -77,11 +77,15 @@ asio::awaitable<bool> HttpSession<Stream>::read_head(Parser& parser) {
     if (input != Input::kMore) co_return false;  // nobody asked anything
   }
   deadline = after(host_->limits.header_time);
+  size_t n_head = 0;
   while (true) {
     error_code ec;
     const size_t n = parser.put(inbox_.data(), ec);
     inbox_.consume(n);
     room_.cancel();
+    n_head += n;
+    // The parser's own limit is for what it takes in one piece.
+    if (n_head > host_->limits.max_header_bytes) ec = http::error::header_limit;
     if (parser.is_header_done() && !ec) co_return true;
     if (ec && ec != http::error::need_more) {
       const bool again = co_await refuse(parse_error(ec, host_->limits));
@@ -192,43 +196,41 @@ asio::awaitable<bool> HttpSession<Stream>::send(HttpReply reply, HeaderList head
   co_return written;
 }
 
+// On a worker or on the io thread.
+inline void find_answer(SessionHost& host, AnswerWork& work) {
+  ServerState& state = *host.state;
+  work.routed = route({&host.config, &state}, work.request);
+  auto* job = std::get_if<CompletionJob>(&work.routed.answer);
+  if (!job) return;
+  const ErrorShape shape = job->reply->error_shape();
+  try {
+    const auto model = state.model();
+    work.call = std::make_unique<CompletionCall>(
+        *model->service, state.metrics(), std::move(*job),
+        CallOptions{.id = fmt::format("{}/{}", state.next_id(), work.request.id),
+                    .tenant = work.request.tenant,
+                    .max_buffered_bytes = host.limits.max_buffered_bytes,
+                    .deadline_s = host.config.request_timeout_s},
+        work.wake);
+  } catch (...) {
+    work.routed.answer = error_reply(as_api_error(std::current_exception()), shape);
+  }
+}
+
 template <class Stream>
 asio::awaitable<bool> HttpSession<Stream>::answer(HttpRequest request, WireOptions wire) {
-  // Filled in by a worker or here; then it belongs to the io thread again.
-  struct Work {
-    HttpRequest request;
-    Routed routed;
-    std::unique_ptr<CompletionCall> call;
-    bool done = false;
-  };
-  const auto work = std::make_shared<Work>();
+  auto work = std::make_shared<AnswerWork>();
   work->request = std::move(request);
-  const auto self = this->shared_from_this();
-  const auto find_answer = [self, work, wake = waker()] {
-    ServerState& state = *self->host_->state;
-    work->routed = route({&self->host_->config, &state}, work->request);
-    auto* job = std::get_if<CompletionJob>(&work->routed.answer);
-    if (!job) return;
-    const ErrorShape shape = job->reply->error_shape();
-    try {
-      const auto model = state.model();
-      work->call = std::make_unique<CompletionCall>(
-          *model->service, state.metrics(), std::move(*job),
-          CallOptions{.id = fmt::format("{}/{}", state.next_id(), work->request.id),
-                      .tenant = work->request.tenant,
-                      .max_buffered_bytes = self->host_->limits.max_buffered_bytes,
-                      .deadline_s = self->host_->config.request_timeout_s},
-          wake);
-    } catch (...) {
-      work->routed.answer = error_reply(as_api_error(std::current_exception()), shape);
-    }
-  };
+  work->wake = waker();
   if (!is_slow(work->request)) {
-    find_answer();
+    find_answer(*host_, *work);
   } else {
-    asio::post(host_->workers, [self, work, find_answer] {
-      find_answer();
-      asio::post(self->host_->io, [self, work] {
+    // What keeps this session alive goes back with the result: it must not end on a worker's
+    // thread.
+    asio::post(host_->workers, [self = this->shared_from_this(), work]() mutable {
+      SessionHost& host = *self->host_;
+      find_answer(host, *work);
+      asio::post(host.io, [self = std::move(self), work = std::move(work)] {
         work->done = true;
         self->notify();
       });

@@ -92,6 +92,9 @@ std::string quoted(const Json& value) {
 
 Json parse_json_object(std::string_view body, const JsonLimits& limits) {
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) bad_json("it is empty");
+  // nlohmann's lexer takes NUL for the end of the input, whatever follows.
+  if (const size_t nul = body.find('\0'); nul != std::string_view::npos)
+    bad_json(fmt::format("it is none at byte {}: a NUL", nul));
   Json root;
   StrictHandler handler(root, limits);
   Json::sax_parse(body.begin(), body.end(), &handler);  // errors throw

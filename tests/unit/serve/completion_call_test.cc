@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/error.h"
 #include "unit/serve/fake_service_util.h"
 
 namespace hob {
@@ -41,6 +42,12 @@ CallOptions options(const std::string& id, size_t max_bytes = 1 << 20) {
   o.tenant = "t";
   o.max_buffered_bytes = max_bytes;
   return o;
+}
+
+CompletionDelta text_delta() {
+  CompletionDelta delta;
+  delta.text = "x";
+  return delta;
 }
 
 TEST(CompletionCall, DestroyingItCancelsWhatRuns) {
@@ -101,13 +108,13 @@ TEST(CompletionCall, WakesOncePerBatchOfEvents) {
   auto n_wakes = std::make_shared<std::atomic<int>>(0);
   const auto channel = std::make_shared<CompletionChannel>(1 << 20, [n_wakes] { ++*n_wakes; });
   const auto sink = channel->sink(0);
-  for (int i = 0; i < 10; i++) sink->on_delta({.text = "x"});
+  for (int i = 0; i < 10; i++) sink->on_delta(text_delta());
   EXPECT_EQ(*n_wakes, 1);
   EXPECT_EQ(channel->take().size(), 10u);
-  sink->on_delta({.text = "x"});
+  sink->on_delta(text_delta());
   EXPECT_EQ(*n_wakes, 2);
   channel->close();
-  sink->on_delta({.text = "x"});
+  sink->on_delta(text_delta());
   sink->on_end({}, nullptr);
   EXPECT_EQ(*n_wakes, 2);
   EXPECT_TRUE(channel->take().empty());

@@ -22,6 +22,29 @@ CallOptions call_options(int number) {
   return options;
 }
 
+HttpReply run_accepted_job(CompletionService& service, Metrics& metrics, CompletionJob job) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool woken = false;
+  static std::atomic<int> n_calls{0};
+  CompletionCall call(service, metrics, std::move(job), call_options(n_calls++), [&] {
+    std::lock_guard lock(mutex);
+    woken = true;
+    changed.notify_all();
+  });
+  while (!call.ended()) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return std::exchange(woken, false); });
+    lock.unlock();
+    call.pump();
+  }
+  if (call.error() && !(call.reply().streams() && call.reply().begun()))
+    return error_reply(*call.error(), call.reply().error_shape());
+  HttpReply reply = call.reply().reply();
+  if (call.reply().streams()) reply.body = call.reply().take_output();
+  return reply;
+}
+
 }  // namespace
 
 std::vector<TokenId> ByteTokenizer::encode_parts(std::span<const TextPart> parts,
@@ -262,26 +285,12 @@ HttpRequest post(const std::string& target, const std::string& body) {
 }
 
 HttpReply run_job(CompletionService& service, Metrics& metrics, CompletionJob job) {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool woken = false;
-  static std::atomic<int> n_calls{0};
-  CompletionCall call(service, metrics, std::move(job), call_options(n_calls++), [&] {
-    std::lock_guard lock(mutex);
-    woken = true;
-    changed.notify_all();
-  });
-  while (!call.ended()) {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return std::exchange(woken, false); });
-    lock.unlock();
-    call.pump();
+  const ErrorShape shape = job.reply->error_shape();
+  try {
+    return run_accepted_job(service, metrics, std::move(job));
+  } catch (const ApiError& refused) {
+    return error_reply(refused, shape);
   }
-  if (call.error() && !(call.reply().streams() && call.reply().begun()))
-    return error_reply(*call.error(), call.reply().error_shape());
-  HttpReply reply = call.reply().reply();
-  if (call.reply().streams()) reply.body = call.reply().take_output();
-  return reply;
 }
 
 }  // namespace hob::testing_serve

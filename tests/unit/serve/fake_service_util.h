@@ -41,8 +41,8 @@ class FakeService : public CompletionService {
  public:
   struct Script {
     std::string answer = "Hello there";
-    int delay_ms = 0;          // before every token
-    std::exception_ptr error;  // instead of an answer, after `n_before_error` tokens
+    int delay_ms = 0;                    // before every token
+    std::exception_ptr error = nullptr;  // instead of an answer, after `n_before_error` tokens
     int n_before_error = 0;
     bool endless = false;  // repeats the answer until max_tok or cancelled
     FinishReason finish = FinishReason::kStop;

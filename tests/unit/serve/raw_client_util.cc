@@ -29,6 +29,12 @@ RawClient::RawClient(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
 RawClient::RawClient(RawClient&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), inbox_(std::move(other.inbox_)) {}
 
+RawClient& RawClient::operator=(RawClient&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(inbox_, other.inbox_);
+  return *this;
+}
+
 RawClient::~RawClient() { close(); }
 
 void RawClient::close() {

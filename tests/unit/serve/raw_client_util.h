@@ -17,7 +17,7 @@ class RawClient {
   explicit RawClient(int port);
   ~RawClient();
   RawClient(RawClient&& other) noexcept;
-  RawClient(const RawClient&) = delete;
+  RawClient& operator=(RawClient&& other) noexcept;
 
   bool send(const std::string& bytes);  // false = the server has closed
   void finish_sending();                // half-close

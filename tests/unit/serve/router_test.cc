@@ -90,7 +90,7 @@ TEST(Router, RequestIdIsHonouredWhenItIsHarmless) {
   FakeServer fake;
   const auto id_of = [&](const std::string& given) {
     HttpRequest request = with_header(get("/health"), "X-Request-Id", given);
-    return header({.headers = route(fake.context(), request).headers}, "X-Request-Id");
+    return *find_header(route(fake.context(), request).headers, "X-Request-Id");
   };
   EXPECT_EQ(id_of("abc-1.2:3_4"), "abc-1.2:3_4");
   for (const std::string& bad :
