@@ -84,9 +84,28 @@ SessionOptions serve_session_options(const Options& o) {
   return s;
 }
 
+// KV for everybody at full length is rarely needed and often larger than the model: by default a
+// quarter of the memory at most, an eighth where experts want every byte of it; but one whole
+// context, and never more than everybody's.
+int default_kv_tokens(SessionOptions options) {
+  const int n_seqs = options.n_seqs;
+  options.kv_tok = kKvBlock;
+  const ModelPlan least = plan_model(options);  // hardly any KV
+  const uint64_t share =
+      least.plan.resident
+          ? std::min(least.plan.budget_bytes / 4, least.plan.budget_bytes - least.plan.peak_bytes)
+          : least.plan.budget_bytes / 8;
+  const uint64_t bytes = least.layout.kv(least.options.kv).bytes_per_token();
+  const auto n_ctx = static_cast<uint64_t>(least.options.n_ctx);
+  return static_cast<int>(std::clamp(share / std::max<uint64_t>(1, bytes), n_ctx,
+                                     n_ctx * static_cast<uint64_t>(n_seqs)));
+}
+
 ModelPlan plan_to_serve(const Options& o) {
   try {
-    return plan_model(serve_session_options(o));
+    SessionOptions options = serve_session_options(o);
+    if (options.kv_tok == 0) options.kv_tok = default_kv_tokens(options);
+    return plan_model(options);
   } catch (const Error& e) {
     if (e.code() != Code::kResourceExhausted) throw;
     throw Error(e.code(),
@@ -224,7 +243,9 @@ Runner setup_serve(CLI::App& app) {
   app.add_option("--max-queue", o->engine.max_queue, "requests that may wait")
       ->check(CLI::Range(0, 1 << 20));
   app.add_option("--kv-tokens", o->kv_tokens,
-                 "tokens that the KV cache holds for all; default: --ctx for each of --max-seqs")
+                 "tokens that the KV cache holds for all; default: what an eighth (if experts are "
+                 "streamed) to a quarter of the memory holds, at least --ctx, at most --ctx for "
+                 "each of --max-seqs")
       ->check(CLI::Range(16, 1 << 30));
   app.add_option("--api-key-file", o->api_key_file, "keys that clients need, one per line");
   app.add_option("--alias", o->names, "what clients call the model; default: the file's name");
