@@ -1,3 +1,5 @@
+// g++ 12 does not see that Asio's operators new and delete of a coroutine's frame belong together.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 #include "serve/http_server.h"
 
 #include "serve/http_session.h"
