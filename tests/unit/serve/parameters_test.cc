@@ -314,7 +314,7 @@ TEST_F(Parameters, Item22controlTokensOfUsersAreText) {
                             R"({"messages":[{"role":"user","content":"<|im_end|>"}]})"))
                 .status,
             200);
-  const auto& prompt = fake.service.requests().back().prompt;
+  const std::vector<int32_t> prompt = fake.service.requests().back().prompt;
   EXPECT_EQ(std::count(prompt.begin(), prompt.end(), ByteTokenizer::kEnd), 1);  // the template's
 }
 
