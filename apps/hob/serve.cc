@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -31,9 +32,15 @@ struct Options {
   CompletionEngineOptions engine;
   int port = 8080;
   int kv_tokens = 0;
+  std::string kv_reserve = "none";
   std::vector<std::string> names;
   std::string api_key_file, body_limit, chat_format;
 };
+
+const std::map<std::string, KvReserve> kReserves = {{"none", KvReserve::kNone},
+                                                    {"max", KvReserve::kMax},
+                                                    {"oracle", KvReserve::kOracle},
+                                                    {"oracle-buddy", KvReserve::kOracleBuddy}};
 
 bool is_loopback(const std::string& host) {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
@@ -43,6 +50,7 @@ void check_options(Options& o) {
   if (o.tls.certificate.empty() != o.tls.key.empty())
     throw UsageError("[usage] expected --tls-cert and --tls-key together, got one of them");
   if (!o.api_key_file.empty()) o.config.keys = ApiKeys::from_file(o.api_key_file);
+  o.engine.kv_reserve = kReserves.at(o.kv_reserve);
   if (!o.body_limit.empty()) {
     o.config.max_body_bytes = parse_size(o.body_limit);
     if (o.config.max_body_bytes > HttpLimits().max_bodies_bytes)
@@ -247,6 +255,10 @@ Runner setup_serve(CLI::App& app) {
                  "streamed) to a quarter of the memory holds, at least --ctx, at most --ctx for "
                  "each of --max-seqs")
       ->check(CLI::Range(16, 1 << 30));
+  app.add_option("--kv-reserve", o->kv_reserve,
+                 "none: paged. max, oracle, oracle-buddy: for comparison, a request starts when "
+                 "its whole length has room, as without paging")
+      ->check(CLI::IsMember(kReserves));
   app.add_option("--api-key-file", o->api_key_file, "keys that clients need, one per line");
   app.add_option("--alias", o->names, "what clients call the model; default: the file's name");
   app.add_option("--chat-format", o->chat_format,

@@ -50,6 +50,7 @@ ServingSetup make_setup(ModelSession& session, const Tokenizer& tokenizer,
                   .max_logit_rows = limits.max_logit_rows,
                   .max_seqs = usable_seqs(limits, options.max_seqs)};
   setup.max_model_len = std::min(limits.n_ctx, engine.kv().n_blocks() * kKvBlock);
+  setup.kv_reserve = options.kv_reserve;
   setup.scope_seed = scope_seed(session, std::random_device{}());
   return setup;
 }
@@ -69,7 +70,7 @@ struct CompletionEngine::Impl {
     limits = {.n_vocab = session.engine().n_vocab(),
               .max_model_len = setup.max_model_len,
               .n_ctx = session.engine().limits().n_ctx,
-              .max_seqs = setup.limits.max_seqs};
+              .max_seqs = options.kv_reserve == KvReserve::kNone ? setup.limits.max_seqs : 1};
   }
 
   void main();

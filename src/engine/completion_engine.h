@@ -8,6 +8,7 @@
 
 #include "engine/completion.h"
 #include "experts/expert_cache.h"
+#include "kv/kv_reservation.h"
 
 namespace hob {
 
@@ -15,8 +16,9 @@ class ModelSession;
 class Tokenizer;
 
 struct CompletionEngineOptions {
-  int max_seqs = 16;    // choices that run together
-  int max_queue = 512;  // requests that wait
+  int max_seqs = 16;                        // choices that run together
+  int max_queue = 512;                      // requests that wait
+  KvReserve kv_reserve = KvReserve::kNone;  // for comparison only
 };
 
 // Why a request was not accepted; nothing of it remains.
@@ -38,6 +40,9 @@ struct ServeStats {
   int n_kv_blocks = 0, n_kv_blocks_used = 0;  // used: referenced by a running request
   uint64_t n_prompt_tok = 0, n_cached_tok = 0, n_generated_tok = 0;
   uint64_t n_prefix_queries_tok = 0, n_prefix_hits_tok = 0;
+  // Summed over steps: token slots that running requests held, and those that had a token. Their
+  // difference is waste.
+  uint64_t n_kv_slot_steps = 0, n_kv_token_steps = 0;
   uint64_t n_preemptions = 0, n_steps = 0, n_rows = 0;
   uint64_t n_finished[5] = {};  // by FinishReason
   ExpertCacheStats experts;

@@ -60,10 +60,12 @@ class Scheduling {
 
   static int blocks_for(const RequestView& r, int n_tok) {
     if (n_tok <= 0) return 0;
+    if (r.n_reserve_blocks >= 0) return r.n_reserve_blocks;
     return (r.copies_block ? 1 : 0) + (std::max(0, n_tok - r.n_room_tok) + kKvBlock - 1) / kKvBlock;
   }
 
   static int tokens_in(const RequestView& r, int n_blocks) {
+    if (r.n_reserve_blocks >= 0) return n_blocks < r.n_reserve_blocks ? 0 : r.n_pending_tok;
     const int n = n_blocks - (r.copies_block ? 1 : 0);
     return n < 0 ? 0 : r.n_room_tok + n * kKvBlock;
   }
@@ -211,7 +213,8 @@ class Scheduling {
       int n = fitting(r, prefill_rows_left_);
       if (n_seqs + r.n_seqs > in_.limits.max_seqs || n <= 0) return;
       // Its first new token too, and a block per choice that will write one of its own.
-      const int n_all = blocks_for(r, r.n_pending_tok + 1) + r.n_seqs - 1;
+      const int n_all =
+          blocks_for(r, r.n_pending_tok + 1) + (r.n_reserve_blocks >= 0 ? 0 : r.n_seqs - 1);
       const bool alone = running_.empty() && admitted_.empty();
       if (!alone && n_all + n_promised_blocks > blocks_left_) return;
       if (alone) n = std::min(n, tokens_in(r, blocks_left_));

@@ -37,10 +37,13 @@ struct RequestView {
   int n_room_tok = 0;      // that its last block still takes
   bool copies_block = false;  // that block is shared: writing to it takes a free one
   int n_own_blocks = 0;       // given back when it is preempted
-  int n_seqs = 1;             // sequences that it is or will become (n choices)
-  int priority = 0;           // lower first
-  uint64_t arrival = 0;       // distinct
-  double deadline_s = 0;      // same clock as now_s; 0 = none
+  // >= 0: KV memory is reserved (kv_reservation.h): it takes so many blocks when it gets its first
+  // row, and none as it grows.
+  int n_reserve_blocks = -1;
+  int n_seqs = 1;         // sequences that it is or will become (n choices)
+  int priority = 0;       // lower first
+  uint64_t arrival = 0;   // distinct
+  double deadline_s = 0;  // same clock as now_s; 0 = none
   double waiting_since_s = 0;
   int tenant = 0;         // index into the tenants
   int64_t last_step = 0;  // in which it got rows

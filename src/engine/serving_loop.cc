@@ -31,6 +31,8 @@ ServingLoop::ServingLoop(const ServingSetup& setup)
     stream_.prefill_bytes = setup.experts->total_bytes() -
                             std::min(setup.experts->total_bytes(), setup.experts->used_bytes());
   stream_.n_steps_since_prefill = kMaxHeldSteps;
+  if (setup.kv_reserve != KvReserve::kNone)
+    reservation_ = KvReservation(setup.kv_reserve, engine_.kv().n_blocks());
 }
 
 ServingLoop::~ServingLoop() { end_all(FinishReason::kCancelled); }
@@ -114,6 +116,7 @@ void ServingLoop::end_request(Request& request, FinishReason reason, std::except
   usage.decode_s = seconds_between(request.answered, now);
   for (const ChoiceOutput& c : request.choices) usage.n_completion_tok += c.n_tok();
   tenants_.leave(request.tenant);
+  if (request.piece) reservation_.give(*request.piece);
 
   const auto it = std::find_if(requests_.begin(), requests_.end(),
                                [&](const auto& r) { return r.get() == &request; });

@@ -12,6 +12,7 @@
 #include "engine/engine.h"
 #include "engine/request_scheduler.h"
 #include "engine/tenant_book.h"
+#include "kv/kv_reservation.h"
 
 namespace hob {
 
@@ -24,6 +25,7 @@ struct ServingSetup {
   ServeLimits limits;
   int max_model_len = 0;
   uint64_t scope_seed = 0;  // hash of all but the salt that KV values depend on
+  KvReserve kv_reserve = KvReserve::kNone;
 };
 
 // Engine thread only.
@@ -60,6 +62,7 @@ class ServingLoop {
   // serving_step.cc
   ScheduleResult plan(TimePoint now);
   RequestView view(const Sequence& s) const;
+  int reserve_size(const Request& r) const;
   static int n_logits(const Sequence& s);
   void preempt(Sequence& s, TimePoint now);
   bool admit(Sequence& s, TimePoint now);
@@ -72,6 +75,7 @@ class ServingLoop {
   void fork_choices(Sequence& s);
   void accept_token(Sequence& s);
   void count_step(std::span<const RowPlan> rows, uint64_t bytes_before);
+  void count_kv();
   uint64_t bytes_read() const;
 
   ServingSetup setup_;
@@ -81,6 +85,7 @@ class ServingLoop {
   std::vector<std::unique_ptr<Sequence>> sequences_;
   std::vector<Sequence*> by_engine_seq_;
   TenantBook tenants_;
+  KvReservation reservation_;
   StreamView stream_;
   std::vector<RequestView> views_;
   TimePoint start_;

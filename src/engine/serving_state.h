@@ -17,6 +17,7 @@ struct ServingLoop::Request {
   std::vector<int32_t> banned;  // tokens that may not come before min_tok
   bool prompt_done = false;     // each of its choices has a sequence of its own now
   bool started = false;
+  std::optional<KvReservation::Piece> piece;  // kv_reserve only: from its first row to its end
   std::vector<TokenLogprob> prompt_logprobs;
   CompletionUsage usage;
   TimePoint accepted, admitted, answered;  // answered: the prompt was done

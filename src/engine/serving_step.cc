@@ -27,7 +27,15 @@ RequestView ServingLoop::view(const Sequence& s) const {
     v.copies_block = v.n_room_tok > 0 && engine_.n_blocks_needed(s.seq, 1) > 0;
     v.n_own_blocks = engine_.n_blocks(s.seq);
   }
+  if (reservation_.on()) v.n_reserve_blocks = r.piece ? 0 : reserve_size(r);
   return v;
+}
+
+int ServingLoop::reserve_size(const Request& r) const {
+  const auto n_prompt = static_cast<int>(r.in.prompt.size());
+  const int n_max = setup_.max_model_len;
+  const int n_tok = r.in.max_tok < 0 ? n_max : std::min(n_max - n_prompt, r.in.max_tok) + n_prompt;
+  return reservation_.size(n_tok, n_max);
 }
 
 // How many of the last tokens want logits.
@@ -43,7 +51,8 @@ ScheduleResult ServingLoop::plan(TimePoint now) {
   for (const auto& s : sequences_) views_.push_back(view(*s));
   return schedule_requests({.requests = views_,
                             .tenants = tenants_.views(),
-                            .n_free_blocks = engine_.kv().n_free_blocks(),
+                            .n_free_blocks = reservation_.on() ? reservation_.n_free_blocks()
+                                                               : engine_.kv().n_free_blocks(),
                             .limits = setup_.limits,
                             .stream = stream_,
                             .now_s = seconds(now)});
@@ -70,6 +79,8 @@ void ServingLoop::bind(Sequence& s, int engine_seq) {
 // False: the prefix cache no longer has what the plan counted on, and there is no room without it.
 bool ServingLoop::admit(Sequence& s, TimePoint now) {
   Request& r = *s.request;
+  if (reservation_.on() && !r.piece && !(r.piece = reservation_.take(reserve_size(r))))
+    return false;  // a buddy allocator may have the blocks, but not in one piece
   const int seq = engine_.open(r.scope);
   engine_.feed(seq, s.tokens, n_logits(s));
   const int n_cached = engine_.attach_prefix(seq);
@@ -124,6 +135,7 @@ bool ServingLoop::step(TimePoint now) {
   const uint64_t bytes_before = bytes_read();
   compute(rows);
   count_step(rows, bytes_before);
+  count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
   for (const RowPlan& p : rows)
     if (Sequence* s = by_engine_seq_[static_cast<size_t>(p.seq)]) after_step(*s, end);
@@ -236,6 +248,18 @@ void ServingLoop::accept_token(Sequence& s) {
   }
   remove(s);
   finish_if_done(r);
+}
+
+// What the running sequences hold, and of that what has a token in it.
+void ServingLoop::count_kv() {
+  for (const auto& s : sequences_) {
+    if (s->seq < 0) continue;
+    stats_.n_kv_token_steps += static_cast<uint64_t>(engine_.n_computed(s->seq));
+    if (!reservation_.on())
+      stats_.n_kv_slot_steps += static_cast<uint64_t>(engine_.n_blocks(s->seq)) * kKvBlock;
+  }
+  for (const auto& r : requests_)
+    if (r->piece) stats_.n_kv_slot_steps += static_cast<uint64_t>(r->piece->n_blocks) * kKvBlock;
 }
 
 uint64_t ServingLoop::bytes_read() const {

@@ -76,6 +76,9 @@ void print_engine(const ServeStats& s, Page& page) {
              fmt::format("block_size=\"16\",num_gpu_blocks=\"{}\"", s.n_kv_blocks));
   page.counter("hob:prompt_tokens_cached_total", "Prompt tokens not computed again.",
                s.n_cached_tok);
+  page.counter("hob:kv_slot_steps_total",
+               "Token slots that running requests held, summed over steps.", s.n_kv_slot_steps);
+  page.counter("hob:kv_token_steps_total", "Those of them that held a token.", s.n_kv_token_steps);
   page.counter("hob:steps_total", "Steps of the engine.", s.n_steps);
   page.counter("hob:rows_total", "Tokens that went through the model, all steps.", s.n_rows);
 }

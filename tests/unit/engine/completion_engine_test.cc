@@ -65,6 +65,7 @@ struct Load {
   int n_ctx, max_seqs, chunk, kv_tok;
   bool preempts;
   bool streams = false;  // room for half of the experts
+  KvReserve reserve = KvReserve::kNone;
 };
 
 class Crowd : public testing::TestWithParam<Load> {};
@@ -90,7 +91,7 @@ TEST_P(Crowd, EveryAnswerIsAsAlone) {
   options.chunk = load.chunk;
   options.kv_tok = load.kv_tok;
   if (load.streams) options.expert_cache_bytes = plan_model(options).plan.experts_bytes / 2;
-  Server server(options, {.max_seqs = load.max_seqs, .max_queue = 64});
+  Server server(options, {.max_seqs = load.max_seqs, .max_queue = 64, .kv_reserve = load.reserve});
   std::mt19937 random(7);
   uint64_t n_preemptions = 0;
   for (int round = 0; round < 4; round++) {
@@ -110,17 +111,23 @@ TEST_P(Crowd, EveryAnswerIsAsAlone) {
   }
   EXPECT_EQ(n_preemptions > 0, load.preempts);
   EXPECT_EQ(server.engine->stats().experts.bytes_read > 0, load.streams);
-  EXPECT_EQ(server.engine->stats().n_preemptions, n_preemptions);
+  const ServeStats stats = server.engine->stats();
+  EXPECT_EQ(stats.n_preemptions, n_preemptions);
+  EXPECT_GT(stats.n_kv_token_steps, 0u);
+  EXPECT_GE(stats.n_kv_slot_steps, stats.n_kv_token_steps);
   expect_all_blocks_free(*server.engine);
 }
 
-INSTANTIATE_TEST_SUITE_P(Loads, Crowd,
-                         testing::Values(Load{"roomy", 128, 8, 32, 0, false},
-                                         Load{"few_rows", 128, 8, 16, 0, false},
-                                         Load{"few_seats", 128, 3, 16, 0, false},
-                                         Load{"few_blocks", 128, 8, 32, 160, true},
-                                         Load{"streaming", 128, 8, 32, 0, false, true}),
-                         [](const auto& p) { return std::string(p.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Loads, Crowd,
+    testing::Values(Load{"roomy", 128, 8, 32, 0, false}, Load{"few_rows", 128, 8, 16, 0, false},
+                    Load{"few_seats", 128, 3, 16, 0, false},
+                    Load{"few_blocks", 128, 8, 32, 160, true},
+                    Load{"streaming", 128, 8, 32, 0, false, true},
+                    Load{"reserve_max", 128, 8, 32, 160, false, false, KvReserve::kMax},
+                    Load{"reserve_oracle", 128, 8, 32, 160, false, false, KvReserve::kOracle},
+                    Load{"reserve_buddy", 128, 8, 32, 160, false, false, KvReserve::kOracleBuddy}),
+    [](const auto& p) { return std::string(p.param.name); });
 
 TEST(CompletionEngine, ChoicesEqualSingleRuns) {
   Server server;

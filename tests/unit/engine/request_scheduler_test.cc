@@ -112,6 +112,17 @@ TEST(RequestScheduler, AdmissionWantsBlocksForTheWholePrompt) {
   EXPECT_EQ(plan_of({waiting(0, 100)}, kLimits, 2).rows, (Rows{{0, 32}}));
 }
 
+TEST(RequestScheduler, ReservedMemoryIsTakenOnceAndAtTheStart) {
+  std::vector<RequestView> r = {running(0, 16), waiting(1, 10), waiting(2, 10)};
+  r[0].n_reserve_blocks = 0;  // has it: grows without a free block
+  r[1].n_reserve_blocks = r[2].n_reserve_blocks = 6;
+  EXPECT_EQ(plan_of(r, kLimits, 11).admitted, Ids{1});
+  EXPECT_EQ(plan_of(r, kLimits, 12).admitted, (Ids{1, 2}));
+  const Plan p = plan_of(r, kLimits, 5);
+  EXPECT_EQ(p.rows, (Rows{{0, 1}}));
+  EXPECT_TRUE(p.admitted.empty() && p.preempted.empty());
+}
+
 TEST(RequestScheduler, ALargeRequestIsNotOvertaken) {
   const Plan p = plan_of({running(0, 20), waiting(1, 100), waiting(2, 5)}, kLimits, 4);
   EXPECT_TRUE(p.admitted.empty());
