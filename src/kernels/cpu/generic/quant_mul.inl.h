@@ -163,10 +163,26 @@ inline void tile_sums(const Tile<T>* tiles, const ActRow* acts, const int8_t* co
   }
 }
 
+// The codes of the next tile come into L2 while this one is multiplied, a few lines per sub-block:
+// between two unpackings the hardware prefetchers see no stream, and all lines asked for at once
+// would hold up the products until memory has answered.
+template <int R>
+struct NextTile {
+  const uint8_t* at;  // of panel 0; the others lie `panel` bytes apart
+  const uint8_t* end;
+  size_t panel;
+  int n_lines;  // per sub-block and panel
+
+  void prefetch() {
+    for (int i = 0; i < n_lines && at < end; i++, at += 64)
+      HOB_UNROLL for (int r = 0; r < R; r++) __builtin_prefetch(at + r * panel, 0, 2);
+  }
+};
+
 // sums [N][kTilePanels * 16] += tiles of R panels * activations [k0, k0 + n_k).
 template <class T, int R, int N>
-inline void tile_times_acts(const Tile<T>* tiles, int n_k, const ActRow* acts, int k0,
-                            float* sums) {
+inline void tile_times_acts(const Tile<T>* tiles, int n_k, const ActRow* acts, int k0, float* sums,
+                            NextTile<R>& next) {
   V16 acc[R][N];
   const int8_t* q[N];
   HOB_UNROLL for (int t = 0; t < N; t++) {
@@ -174,6 +190,7 @@ inline void tile_times_acts(const Tile<T>* tiles, int n_k, const ActRow* acts, i
     q[t] = acts[t].q + k0;
   }
   for (int k = 0; k < n_k; k += T::kSub) {
+    next.prefetch();
     I16 isum[R][N];
     tile_sums<T, R, N>(tiles, acts, q, k0, k, isum);
     HOB_UNROLL for (int r = 0; r < R; r++) {
@@ -189,18 +206,20 @@ inline void tile_times_acts(const Tile<T>* tiles, int n_k, const ActRow* acts, i
 
 template <class T, int R, int N>
 inline int tile_times_rows(const Tile<T>* tiles, int n_k, const ActRow* acts, int t, int n, int k0,
-                           float* sums) {
+                           float* sums, NextTile<R>& next) {
   for (; t + N <= n; t += N)
-    tile_times_acts<T, R, N>(tiles, n_k, acts + t, k0, sums + kTileSums * t);
+    tile_times_acts<T, R, N>(tiles, n_k, acts + t, k0, sums + kTileSums * t, next);
   return t;
 }
 
-// The codes of the next tile come into L2 while this one is multiplied: between two unpackings the
-// hardware prefetchers see no stream.
-template <class T>
-inline void prefetch_tile(const uint8_t* next) {
+// `at`: its panel 0. Asked for within about two thirds of the time that this tile takes for n rows:
+// the last lines need time to arrive.
+template <class T, int R>
+inline NextTile<R> next_tile(const uint8_t* at, size_t panel, int n) {
   constexpr int kBytes = kTileK / T::kBlock * T::kBytes * kPanelRows;
-  for (int i = 0; i < kBytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+  const int n_steps = (n + kTileActs - 1) / kTileActs * (kTileK / T::kSub);
+  const int n_lines = (kBytes / 64 * 3 / 2 + n_steps - 1) / n_steps;
+  return {.at = at, .end = at + kBytes, .panel = panel, .n_lines = n_lines};
 }
 
 // R panels times n activations, into y [n][R * 16].
@@ -218,12 +237,17 @@ void tiled_panels(const uint8_t* w, int d_in, const ActRow* acts, int n, float* 
                              static_cast<size_t>(k0 / T::kBlock * T::kBytes * kPanelRows);
       for (int k = 0; k < n_k; k += T::kBlock, block += T::kBytes * kPanelRows)
         unpack_block<T>(block, &tiles[r], k, Chunks<T>{});
-      prefetch_tile<T>(k0 + kTileK < d_in ? block : block + (R - 1) * panel);
     }
-    int t = tile_times_rows<T, R, kTileActs>(tiles, n_k, acts, 0, n, k0, sums);
-    if constexpr (kTileActs > 4) t = tile_times_rows<T, R, 4>(tiles, n_k, acts, t, n, k0, sums);
-    if constexpr (kTileActs > 2) t = tile_times_rows<T, R, 2>(tiles, n_k, acts, t, n, k0, sums);
-    if constexpr (kTileActs > 1) tile_times_rows<T, R, 1>(tiles, n_k, acts, t, n, k0, sums);
+    const size_t at = static_cast<size_t>((k0 + n_k) / T::kBlock * T::kBytes * kPanelRows);
+    const bool last = k0 + n_k == d_in;  // then the next R panels begin
+    NextTile<R> next = next_tile<T, R>(w + at + (last ? (R - 1) * panel : 0), panel, n);
+    const auto multiply = [&]<int N>(int t) HOB_INLINE_LAMBDA {
+      return tile_times_rows<T, R, N>(tiles, n_k, acts, t, n, k0, sums, next);
+    };
+    int t = multiply.template operator()<kTileActs>(0);
+    if constexpr (kTileActs > 4) t = multiply.template operator()<4>(t);
+    if constexpr (kTileActs > 2) t = multiply.template operator()<2>(t);
+    if constexpr (kTileActs > 1) multiply.template operator()<1>(t);
   }
   for (int t = 0; t < n; t++)
     memcpy(y + static_cast<size_t>(t) * y_stride, sums + kTileSums * t, 64 * R);
