@@ -7,78 +7,55 @@
 
 #include "base/error.h"
 #include "sampling/philox.h"
+#include "sampling/vocab_scan.h"
 
 namespace hob {
 namespace {
-
-struct Candidate {
-  float logit;
-  int32_t token;
-};
-
-// A total order (ties to the lower id), so that every filter keeps the same tokens whatever the
-// sort algorithm does.
-bool better(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-}
-
-// A NaN or +inf can only come from a broken model or a bug: never sample from it.
-std::vector<Candidate> checked_candidates(std::span<const float> logits) {
-  std::vector<Candidate> out;
-  out.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); i++) {
-    const float x = logits[i];
-    if (std::isnan(x) || x == INFINITY)
-      fail(Code::kInternal, "[sampling] expected finite logits, token {} has {}", i, x);
-    out.push_back({x, static_cast<int32_t>(i)});
-  }
-  return out;
-}
-
-// Candidates still stand at their ids here.
-void apply_edits(std::vector<Candidate>& candidates, const LogitEdits& edits) {
-  for (const auto& [token, bias] : edits.bias) {
-    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < candidates.size());
-    candidates[static_cast<size_t>(token)].logit += bias;
-  }
-  for (int32_t token : edits.banned) {
-    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < candidates.size());
-    candidates[static_cast<size_t>(token)].logit = -INFINITY;
-  }
-}
-
-// -inf: never this token.
-void drop_masked(std::vector<Candidate>& candidates) {
-  const size_t n = candidates.size();
-  std::erase_if(candidates, [](const Candidate& c) { return c.logit == -INFINITY; });
-  if (candidates.empty())
-    fail(Code::kInternal, "[sampling] expected at least one finite logit, got {} of -inf", n);
-}
 
 bool has_penalties(const SamplingParams& p) {
   return p.repetition_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f;
 }
 
+void apply_edits(std::span<float> logits, const LogitEdits& edits) {
+  for (const auto& [token, bias] : edits.bias) {
+    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
+    logits[static_cast<size_t>(token)] += bias;
+  }
+  for (int32_t token : edits.banned) {
+    HOB_CHECK(token >= 0 && static_cast<size_t>(token) < logits.size());
+    logits[static_cast<size_t>(token)] = -INFINITY;
+  }
+}
+
 // As llama.cpp: repetition divides positive and multiplies negative logits; then presence and
 // frequency (as OpenAI).
-void apply_penalties(std::vector<Candidate>& candidates, const SamplingParams& p,
+void apply_penalties(std::span<float> logits, const SamplingParams& p,
                      std::span<const int32_t> history) {
   if (!has_penalties(p)) return;
   const size_t window =
       p.penalty_window == 0 ? history.size() : static_cast<size_t>(p.penalty_window);
   std::unordered_map<int32_t, int> counts;
   for (int32_t token : history.last(std::min(window, history.size()))) counts[token]++;
-  for (Candidate& c : candidates) {
-    const auto it = counts.find(c.token);
-    if (it == counts.end()) continue;
-    c.logit = c.logit > 0 ? c.logit / p.repetition_penalty : c.logit * p.repetition_penalty;
-    c.logit -= p.presence_penalty + p.frequency_penalty * static_cast<float>(it->second);
+  for (const auto& [token, n] : counts) {
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
+    float& x = logits[static_cast<size_t>(token)];
+    x = x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty;
+    x -= p.presence_penalty + p.frequency_penalty * static_cast<float>(n);
   }
 }
 
-// False: all stay as they were.
-bool keep_top_k(std::vector<Candidate>& candidates, int k) {
-  if (k == 0 || static_cast<size_t>(k) >= candidates.size()) return false;
+// What sample() works in; kept by each thread, as it is as long as a vocabulary.
+struct Scratch {
+  std::vector<float> edited;
+  VocabScan scan;
+  std::vector<Candidate> candidates;
+};
+
+// The k best. False: that is all there are, and they stand in the order of their ids.
+bool keep_top_k(const VocabScan& scan, int k, std::vector<Candidate>& candidates) {
+  const float bound = k == 0 ? -INFINITY : scan.lower_bound_of_top(static_cast<size_t>(k));
+  scan.collect(bound, candidates);
+  if (k == 0 || candidates.size() <= static_cast<size_t>(k)) return bound != -INFINITY;
   std::nth_element(candidates.begin(), candidates.begin() + k - 1, candidates.end(), better);
   candidates.resize(static_cast<size_t>(k));
   return true;
@@ -113,60 +90,105 @@ void keep_top_p(std::vector<Candidate>& candidates, float top_p, bool in_id_orde
   candidates.resize(n);
 }
 
-float best_logit(const std::vector<Candidate>& candidates) {
-  return std::min_element(candidates.begin(), candidates.end(), better)->logit;
+// Tokens at least min_p times as probable as the best one.
+double min_p_floor(double best, float min_p) {
+  return min_p <= 0.f ? -INFINITY : best + std::log(static_cast<double>(min_p));
 }
 
-// Tokens at least min_p times as probable as the best one.
-void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
-  if (min_p <= 0.f) return;
-  const double floor = best_logit(candidates) + std::log(static_cast<double>(min_p));
-  std::erase_if(candidates, [&](const Candidate& c) { return c.logit < floor; });
+double uniform_of(uint32_t word0, uint32_t word1) {
+  // 52 bits and a half: the largest is 1 - 2^-53, exactly representable; 53 bits would round up
+  // to 1.
+  const uint64_t bits = (static_cast<uint64_t>(word0) << 32 | word1) >> 12;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
+}
+
+PhiloxKey key_of(uint64_t seed) {
+  return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
 }
 
 // argmax of (logit - best) / temperature + Gumbel noise, ties to the lower id.
+//
+// To win, -log(u) must be at most exp(x - score). Nearly all tokens fail that by far, and as 1 - u
+// <= -log(u) and 2^-floor(y log2(e)) >= exp(-y), two cheap bounds prove it without a logarithm.
 class GumbelMax {
  public:
-  GumbelMax(const SamplingParams& params, double best, uint32_t position, uint32_t choice)
-      : params_(&params), best_(best), position_(position), choice_(choice) {
+  // `best` goes first, so that the others have something to lose against.
+  GumbelMax(const SamplingParams& params, const Candidate& best, uint32_t position, uint32_t choice)
+      : temperature_(params.temperature),
+        best_(best.logit),
+        key_(key_of(params.seed)),
+        position_(position),
+        choice_(choice) {
     double bound = 1 + 1e-6;  // for what the rounding of the scores may hide
     for (double& b : bounds_) {
       b = bound;
       bound /= 2;
     }
+    add(best);
   }
 
   void add(const Candidate& c) {
-    // Relative to the best logit: a tiny temperature then gives -huge, never inf - inf.
-    const double x = (c.logit - best_) / params_->temperature;
-    const double u =
-        philox_uniform(params_->seed, choice_, position_, static_cast<uint32_t>(c.token));
-    if (loses(x, u)) return;
+    const PhiloxCounter r =
+        philox4x32({choice_, position_, static_cast<uint32_t>(c.token), 0}, key_);
+    add(c, uniform_of(r[0], r[1]));
+  }
+
+  // All finite logits of a scan.
+  void add_all(const VocabScan& scan) {
+    for (size_t b = 0; b < scan.n_blocks(); b++)
+      if (scan.block_max(b) != -INFINITY) add_block(scan, b);
+  }
+
+  int32_t token() const { return token_; }
+
+ private:
+  static_assert(kScanBlock == kPhiloxLanes);
+
+  // Relative to the best logit: a tiny temperature then gives -huge, never inf - inf.
+  double scaled(float logit) const { return (static_cast<double>(logit) - best_) / temperature_; }
+
+  void add(const Candidate& c, double u) {
+    const double x = scaled(c.logit);
+    if (token_ >= 0 && 1 - u > bound(x)) return;
     const double score = x - std::log(-std::log(u));
     if (token_ < 0 || score > score_ || (score == score_ && c.token < token_)) {
       score_ = score;
       token_ = c.token;
     }
   }
-  int32_t token() const { return token_; }
 
- private:
-  // To win, -log(u) must be at most exp(x - score). Nearly all tokens fail that by far, and as
-  // 1 - u <= -log(u) and 2^-floor(y log2(e)) >= exp(-y), two cheap bounds prove it without a
-  // logarithm.
-  bool loses(double x, double u) const {
+  // A token of x that has 1 - u above this loses.
+  double bound(double x) const {
     constexpr double kLog2E = 1.4426950408889634;
-    if (token_ < 0) return false;
     const double y = (score_ - x) * kLog2E;
-    if (!(y > 0)) return false;
-    const auto i = static_cast<size_t>(std::min(y, static_cast<double>(bounds_.size() - 1)));
-    return 1 - u > bounds_[i];
+    if (!(y > 0)) return INFINITY;
+    return bounds_[static_cast<size_t>(std::min(y, static_cast<double>(bounds_.size() - 1)))];
   }
 
-  const SamplingParams* params_;
-  const double best_;
+  void add_block(const VocabScan& scan, size_t block) {
+    const double block_bound = bound(scaled(scan.block_max(block)));
+    if (block_bound < 0x1p-53) return;  // 1 - u is never less
+    const size_t first = block * kScanBlock;
+    PhiloxLanes r;
+    philox_lanes({choice_, position_, static_cast<uint32_t>(first), 0}, key_, r);
+    // Word 0 alone proves most losses: u < (word0 + 1) / 2^32.
+    const double hopeless = (1 - block_bound) * 0x1p32 - 1;
+    const uint32_t limit = hopeless > 0 ? static_cast<uint32_t>(hopeless) : 0;
+    const size_t n = std::min(kScanBlock, scan.logits().size() - first);
+    uint32_t most = 0;
+    for (size_t i = 0; i < kScanBlock; i++) most = std::max(most, r.word0[i]);
+    if (most <= limit && limit > 0) return;
+    for (size_t i = 0; i < n; i++) {
+      const float logit = scan.logits()[first + i];
+      if (logit != -INFINITY)
+        add({logit, static_cast<int32_t>(first + i)}, uniform_of(r.word0[i], r.word1[i]));
+    }
+  }
+
+  const double temperature_, best_;
+  const PhiloxKey key_;
   const uint32_t position_, choice_;
-  std::array<double, 56> bounds_;  // [i] 2^-i; 1 - u is never below 2^-53
+  std::array<double, 56> bounds_;  // [i] 2^-i
   double score_ = -INFINITY;
   int32_t token_ = -1;
 };
@@ -190,32 +212,40 @@ void SamplingParams::check() const {
 }
 
 double philox_uniform(uint64_t seed, uint32_t choice, uint32_t position, uint32_t token) {
-  const PhiloxCounter r =
-      philox4x32({choice, position, token, 0},
-                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  // 52 bits and a half: the largest is 1 - 2^-53, exactly representable; 53 bits would round up
-  // to 1.
-  const uint64_t bits = (static_cast<uint64_t>(r[0]) << 32 | r[1]) >> 12;
-  return std::ldexp(static_cast<double>(bits) + 0.5, -52);
+  const PhiloxCounter r = philox4x32({choice, position, token, 0}, key_of(seed));
+  return uniform_of(r[0], r[1]);
 }
 
 int32_t sample(std::span<const float> logits, const SamplingParams& params,
                std::span<const int32_t> history, uint32_t position, uint32_t choice,
                const LogitEdits& edits) {
-  std::vector<Candidate> candidates = checked_candidates(logits);
-  apply_edits(candidates, edits);
-  drop_masked(candidates);
-  apply_penalties(candidates, params, history);
-  if (params.temperature == 0.f)
-    return std::min_element(candidates.begin(), candidates.end(), better)->token;
-  const bool in_id_order = !keep_top_k(candidates, params.top_k);
-  keep_top_p(candidates, params.top_p, in_id_order);
-  keep_min_p(candidates, params.min_p);
+  thread_local Scratch scratch;
+  VocabScan& scan = scratch.scan;
+  scan.scan(logits);
+  if (has_penalties(params) || !edits.bias.empty() || !edits.banned.empty()) {
+    scratch.edited.assign(logits.begin(), logits.end());
+    apply_edits(scratch.edited, edits);
+    apply_penalties(scratch.edited, params, history);
+    scan.scan(scratch.edited);
+  }
+  const Candidate best = scan.best();
+  if (params.temperature == 0.f) return best.token;
 
-  const auto best = std::min_element(candidates.begin(), candidates.end(), better);
-  GumbelMax winner(params, best->logit, position, choice);
-  winner.add(*best);  // first, so that the others have something to lose against
-  for (const Candidate& c : candidates) winner.add(c);
+  GumbelMax winner(params, best, position, choice);
+  if (params.top_k == 0 && params.top_p >= 1.f && params.min_p <= 0.f) {
+    winner.add_all(scan);
+    return winner.token();
+  }
+  std::vector<Candidate>& candidates = scratch.candidates;
+  const double floor = min_p_floor(best.logit, params.min_p);
+  if (params.top_k == 0 && params.top_p >= 1.f) {
+    scan.collect(floor, candidates);
+  } else {
+    const bool in_id_order = !keep_top_k(scan, params.top_k, candidates);
+    keep_top_p(candidates, params.top_p, in_id_order);
+  }
+  for (const Candidate& c : candidates)
+    if (c.logit >= floor) winner.add(c);
   return winner.token();
 }
 

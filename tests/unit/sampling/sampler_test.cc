@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <set>
 
 #include "base/error.h"
@@ -43,6 +44,18 @@ TEST(Philox, MatchesRandom123) {
             (PhiloxCounter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Philox, LanesEqualSingleCalls) {
+  for (uint32_t first : {0u, 64u, 12345u, 0xffffffc0u}) {
+    PhiloxLanes lanes;
+    philox_lanes({3, 9, first, 0}, {17, 4}, lanes);
+    for (uint32_t i = 0; i < kPhiloxLanes; i++) {
+      const PhiloxCounter r = philox4x32({3, 9, first + i, 0}, {17, 4});
+      ASSERT_EQ(lanes.word0[i], r[0]);
+      ASSERT_EQ(lanes.word1[i], r[1]);
+    }
+  }
 }
 
 TEST(Philox, UniformIsInsideTheOpenInterval) {
@@ -106,6 +119,79 @@ TEST(Sampler, EqualsThePlainRule) {
       token = static_cast<int32_t>(i);
     }
     ASSERT_EQ(sample(logits, params, {}, round, 2), token) << round;
+  }
+}
+
+struct Pair {
+  float logit;
+  int32_t token;
+};
+
+// The slow twin of all filters: everything is sorted, nothing is skipped.
+int32_t plain_sample(std::vector<float> logits, const SamplingParams& p,
+                     const std::vector<int32_t>& history, uint32_t position) {
+  std::vector<int> counts(logits.size());
+  for (int32_t t : history) counts[static_cast<size_t>(t)]++;
+  std::vector<Pair> sorted;
+  for (size_t i = 0; i < logits.size(); i++) {
+    float x = logits[i];
+    if (counts[i] > 0)
+      x = (x > 0 ? x / p.repetition_penalty : x * p.repetition_penalty) -
+          (p.presence_penalty + p.frequency_penalty * static_cast<float>(counts[i]));
+    if (x > -kInf) sorted.push_back({x, static_cast<int32_t>(i)});
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const Pair& a, const Pair& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+  });
+  if (p.temperature == 0) return sorted[0].token;
+  if (p.top_k > 0) sorted.resize(std::min(sorted.size(), static_cast<size_t>(p.top_k)));
+  const double best = sorted[0].logit;
+  double total = 0, sum = 0;
+  for (const Pair& c : sorted) total += std::exp(c.logit - best);
+  size_t n = 0;
+  while (n < sorted.size() && (n == 0 || sum < p.top_p * total))
+    sum += std::exp(sorted[n++].logit - best);
+  if (p.top_p < 1) sorted.resize(n);
+  int32_t token = -1;
+  double best_score = 0;
+  for (const Pair& c : sorted) {
+    if (p.min_p > 0 && c.logit < best + std::log(static_cast<double>(p.min_p))) continue;
+    const double u = philox_uniform(p.seed, 0, position, static_cast<uint32_t>(c.token));
+    const double score = (c.logit - best) / p.temperature - std::log(-std::log(u));
+    if (token >= 0 && (score < best_score || (score == best_score && c.token > token))) continue;
+    best_score = score;
+    token = c.token;
+  }
+  return token;
+}
+
+TEST(Sampler, EqualsTheSlowTwin) {
+  std::mt19937 rng(5);
+  const auto below = [&](int n) { return static_cast<int>(rng() % static_cast<unsigned>(n)); };
+  for (uint32_t round = 0; round < 3000; round++) {
+    std::vector<float> logits(static_cast<size_t>(1 + below(round % 3 ? 300 : 5000)));
+    const bool ties = below(2), masks = below(3) == 0;
+    for (float& x : logits) {
+      x = ties ? static_cast<float>(below(20)) * 0.5f - 5
+               : std::normal_distribution<float>(0, 4)(rng);
+      if (masks && below(3)) x = -kInf;
+    }
+    logits[static_cast<size_t>(below(static_cast<int>(logits.size())))] = 3.f;
+    SamplingParams p = plain(round);
+    p.temperature = std::array{0.f, 0.3f, 1.f, 2.f}[rng() % 4];
+    p.top_k = std::array{0, 1, 5, 40, 400}[rng() % 5];
+    // Ties at the border of top_p have no right answer in floating point.
+    if (!ties) p.top_p = std::array{0.3f, 0.9f, 1.f}[rng() % 3];
+    p.min_p = std::array{0.f, 0.05f}[rng() % 2];
+    std::vector<int32_t> history;
+    if (below(2)) {
+      p.repetition_penalty = 1.3f;
+      p.frequency_penalty = 0.1f;
+      p.penalty_window = 0;
+      for (int i = 0; i < 30; i++) history.push_back(below(static_cast<int>(logits.size())));
+    }
+    ASSERT_EQ(sample(logits, p, history, round), plain_sample(logits, p, history, round))
+        << "round " << round << ", " << logits.size() << " tokens";
   }
 }
 
