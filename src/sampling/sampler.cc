@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -51,44 +52,59 @@ struct Scratch {
   std::vector<Candidate> candidates;
 };
 
-// The k best. False: that is all there are, and they stand in the order of their ids.
-bool keep_top_k(const VocabScan& scan, int k, std::vector<Candidate>& candidates) {
-  const float bound = k == 0 ? -INFINITY : scan.lower_bound_of_top(static_cast<size_t>(k));
-  scan.collect(bound, candidates);
-  if (k == 0 || candidates.size() <= static_cast<size_t>(k)) return bound != -INFINITY;
+// The k best (0 = all), in the order of their ids.
+void keep_top_k(const VocabScan& scan, int k, std::vector<Candidate>& candidates) {
+  const auto n = static_cast<size_t>(k);
+  scan.collect(k == 0 ? -INFINITY : scan.lower_bound_of_top(n), candidates);
+  if (k == 0 || candidates.size() <= n) return;
   std::nth_element(candidates.begin(), candidates.begin() + k - 1, candidates.end(), better);
-  candidates.resize(static_cast<size_t>(k));
-  return true;
+  candidates.resize(n);
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
 }
 
-// The smallest set of most probable tokens whose probabilities sum to at least top_p. Sorts only as
-// far as the sum needs: a vocabulary is long, the set mostly short.
-void keep_top_p(std::vector<Candidate>& candidates, float top_p, bool in_id_order) {
-  if (top_p >= 1.f) return;
-  constexpr size_t kFirst = 512;
-  // The total is summed in an order that no sort algorithm has a say in.
-  size_t n_sorted = in_id_order ? std::min(kFirst, candidates.size()) : candidates.size();
-  const auto begin = candidates.begin();
-  const auto sort_to = [&](size_t from, size_t to) {
-    const auto first = begin + static_cast<std::ptrdiff_t>(from);
-    std::partial_sort(first, begin + static_cast<std::ptrdiff_t>(to), candidates.end(), better);
-  };
-  if (!in_id_order) sort_to(0, n_sorted);
-  const double best = std::min_element(begin, candidates.end(), better)->logit;
-  double total = 0;
-  for (const Candidate& c : candidates) total += std::exp(c.logit - best);
-  if (in_id_order) sort_to(0, n_sorted);
-  double sum = 0;
-  size_t n = 0;
-  while (n < candidates.size() && (n == 0 || sum < top_p * total)) {
-    if (n == n_sorted) {
-      n_sorted = std::min(n_sorted * 4, candidates.size());
-      sort_to(n, n_sorted);
-    }
-    sum += std::exp(candidates[n++].logit - best);
+// The smallest set of most probable tokens whose probabilities sum to at least top_p. Only where
+// the sum crosses it does the order matter: candidates are counted into bins of equal logits (but
+// for kBinWidth), and the bin of the crossing alone is sorted. All sums run in an order that no
+// sort algorithm has a say in: bins from the best down, within a bin by id, in the last by rank.
+class TopP {
+ public:
+  TopP(std::vector<Candidate>& candidates, float best) : candidates_(candidates), best_(best) {
+    masses_.assign(kBins, 0);
+    for (const Candidate& c : candidates_) masses_[bin(c.logit)] += mass(c.logit);
   }
-  candidates.resize(n);
-}
+
+  void keep(float top_p) {
+    const double wanted = top_p * std::accumulate(masses_.begin(), masses_.end(), 0.0);
+    double sum = 0;
+    size_t last = 0;
+    while (last + 1 < kBins && sum + masses_[last] < wanted) sum += masses_[last++];
+    std::erase_if(candidates_, [&](const Candidate& c) { return bin(c.logit) > last; });
+    const auto tail =
+        std::stable_partition(candidates_.begin(), candidates_.end(),
+                              [&](const Candidate& c) { return bin(c.logit) < last; });
+    std::sort(tail, candidates_.end(), better);
+    auto end = tail;
+    while (end != candidates_.end() && (end == candidates_.begin() || sum < wanted))
+      sum += mass((end++)->logit);
+    candidates_.erase(end, candidates_.end());
+  }
+
+ private:
+  static constexpr size_t kBins = 512;
+  static constexpr float kBinWidth =
+      1.f / 16;  // the last bin holds all from e^-32 of the best down
+
+  size_t bin(float logit) const {
+    return static_cast<size_t>(
+        std::min((best_ - logit) / kBinWidth, static_cast<float>(kBins - 1)));
+  }
+  double mass(float logit) const { return std::exp(static_cast<double>(logit) - best_); }
+
+  std::vector<Candidate>& candidates_;
+  const float best_;
+  std::vector<double> masses_;
+};
 
 // Tokens at least min_p times as probable as the best one.
 double min_p_floor(double best, float min_p) {
@@ -173,12 +189,10 @@ class GumbelMax {
     philox_lanes({choice_, position_, static_cast<uint32_t>(first), 0}, key_, r);
     // Word 0 alone proves most losses: u < (word0 + 1) / 2^32.
     const double hopeless = (1 - block_bound) * 0x1p32 - 1;
-    const uint32_t limit = hopeless > 0 ? static_cast<uint32_t>(hopeless) : 0;
+    const uint32_t limit = hopeless > 0 ? static_cast<uint32_t>(hopeless) : 0;  // 0: proves nothing
     const size_t n = std::min(kScanBlock, scan.logits().size() - first);
-    uint32_t most = 0;
-    for (size_t i = 0; i < kScanBlock; i++) most = std::max(most, r.word0[i]);
-    if (most <= limit && limit > 0) return;
     for (size_t i = 0; i < n; i++) {
+      if (limit > 0 && r.word0[i] <= limit) continue;
       const float logit = scan.logits()[first + i];
       if (logit != -INFINITY)
         add({logit, static_cast<int32_t>(first + i)}, uniform_of(r.word0[i], r.word1[i]));
@@ -241,8 +255,8 @@ int32_t sample(std::span<const float> logits, const SamplingParams& params,
   if (params.top_k == 0 && params.top_p >= 1.f) {
     scan.collect(floor, candidates);
   } else {
-    const bool in_id_order = !keep_top_k(scan, params.top_k, candidates);
-    keep_top_p(candidates, params.top_p, in_id_order);
+    keep_top_k(scan, params.top_k, candidates);
+    if (params.top_p < 1.f) TopP(candidates, best.logit).keep(params.top_p);
   }
   for (const Candidate& c : candidates)
     if (c.logit >= floor) winner.add(c);
