@@ -30,6 +30,7 @@ def parse_arguments():
     p.add_argument("--rate", type=float)
     p.add_argument("--concurrency", type=int)
     p.add_argument("--lengths", default="sharegpt")
+    p.add_argument("--scale", type=float, default=1.0, help="of the sharegpt lengths")
     p.add_argument("--max-len", type=int, default=1024)
     p.add_argument("--vocab", type=int, default=1000, help="prompt ids lie in [3, VOCAB)")
     p.add_argument("--shared-prefix", type=int, default=0, help="first tokens that all prompts share")
@@ -48,8 +49,8 @@ def make_requests(a):
     requests = []
     for i in range(a.requests):
         if a.lengths == "sharegpt":
-            n_in = max(4, min(int(log_normal(rng, 161)), a.max_len // 2))
-            n_out = max(4, min(int(log_normal(rng, 338)), a.max_len - n_in))
+            n_in = max(4, min(int(log_normal(rng, 161 * a.scale)), a.max_len // 2))
+            n_out = max(4, min(int(log_normal(rng, 338 * a.scale)), a.max_len - n_in))
         else:
             n_in, n_out = map(int, a.lengths.split(","))
         tail = [rng.randrange(3, a.vocab) for _ in range(max(0, n_in - len(prefix)))]

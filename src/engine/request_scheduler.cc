@@ -70,6 +70,12 @@ class Scheduling {
     return n < 0 ? 0 : r.n_room_tok + n * kKvBlock;
   }
 
+  // Of the answers that it runs, as far as they may grow.
+  static int headroom(const RequestView& r) {
+    if (r.n_reserve_blocks >= 0) return 0;
+    return r.n_seqs * std::min(kHeadroomBlocks, (r.n_more_tok + kKvBlock - 1) / kKvBlock);
+  }
+
   static int logit_rows(const RequestView& r, int n_tok) {
     return std::max(0, n_tok - r.n_logits_from);
   }
@@ -203,6 +209,7 @@ class Scheduling {
     for (int i : running_) {
       const RequestView& r = at(i);
       n_seqs += r.n_seqs;
+      n_promised_blocks += headroom(r);
       if (!r.decodes())
         n_promised_blocks += blocks_for(r, r.n_pending_tok) - blocks_for(r, state(i).n_rows);
     }
@@ -223,7 +230,7 @@ class Scheduling {
       take(r, n, 1);
       prefill_rows_left_ -= n;
       n_seqs += r.n_seqs;
-      n_promised_blocks += n_all - blocks_for(r, n);
+      n_promised_blocks += n_all - blocks_for(r, n) + headroom(r);
       admitted_.push_back(i);
       TenantView& tenant = tenants_[static_cast<size_t>(r.tenant)];
       tenant.n_served_rows += static_cast<uint64_t>(n);

@@ -14,7 +14,8 @@
 //    was last admitted, not with its requests' ages: flooding the queue gains nothing. The chosen
 //    request is admitted or nobody is: small ones do not overtake a large one for ever.
 // 4. Admission wants blocks for all that is known of the request, beside what running prefills
-//    still need: a request that would be preempted at once is not started.
+//    still need and what each that runs will write in its next kHeadroomBlocks blocks: a request
+//    that would soon be preempted, or push others out, is not started.
 // 5. A prompt's chunk delays those who decode. Resident model: at most kMixedPrefillRows prompt
 //    rows in a step that also decodes. Streamed model: a step with many rows reads nearly all
 //    experts whatever their number, so chunks are as large as the budget, and while others decode
@@ -40,6 +41,7 @@ struct RequestView {
   // >= 0: KV memory is reserved (kv_reservation.h): it takes so many blocks when it gets its first
   // row, and none as it grows.
   int n_reserve_blocks = -1;
+  int n_more_tok = 0;     // of the answer, at most
   int n_seqs = 1;         // sequences that it is or will become (n choices)
   int priority = 0;       // lower first
   uint64_t arrival = 0;   // distinct
@@ -90,6 +92,10 @@ ScheduleResult schedule_requests(const ScheduleInput& input);
 
 inline constexpr double kAging = 15;  // seconds that raise a priority by one
 inline constexpr int kMixedPrefillRows = 128;
+// Blocks per running request that an admission leaves free. In a simulation of ShareGPT-like
+// lengths in pools of 40 to 160 blocks, four of them cut preemptions to a fifth against none and
+// raised the throughput of an overloaded server by 5 to 18 %; more gained nothing.
+inline constexpr int kHeadroomBlocks = 4;
 inline constexpr int kMaxHeldSteps = 16;  // decode steps that may delay a prefill
 
 }  // namespace hob

@@ -52,8 +52,8 @@ void ServingLoop::add(CompletionRequest in, std::shared_ptr<CompletionSink> sink
   const auto n_prompt = static_cast<int>(r.in.prompt.size());
   r.usage.n_prompt_tok = n_prompt;
   const int room = setup_.max_model_len - n_prompt;
-  const int max_tok = r.in.max_tok < 0 ? room : std::min(r.in.max_tok, room);
-  for (int i = 0; i < r.in.n; i++) r.choices.emplace_back(r.in, *setup_.tokenizer, i, max_tok);
+  r.max_tok = r.in.max_tok < 0 ? room : std::min(r.in.max_tok, room);
+  for (int i = 0; i < r.in.n; i++) r.choices.emplace_back(r.in, *setup_.tokenizer, i, r.max_tok);
   Sequence& s = add_sequence(r, 0);
   s.waiting_since = now;
   if (r.in.n_prompt_logprobs < 0) s.n_cached_tok = engine_.kv().cached_prefix(r.scope, s.tokens);

@@ -13,6 +13,7 @@ struct ServingLoop::Request {
   std::shared_ptr<CompletionSink> sink;
   uint64_t scope = 0;
   int tenant = 0;
+  int max_tok = 0;  // of each choice
   std::deque<ChoiceOutput> choices;
   std::vector<int32_t> banned;  // tokens that may not come before min_tok
   bool prompt_done = false;     // each of its choices has a sequence of its own now

@@ -21,6 +21,7 @@ RequestView ServingLoop::view(const Sequence& s) const {
   const auto n_tok = static_cast<int>(s.tokens.size());
   const int n_computed = v.running ? engine_.n_computed(s.seq) : s.n_cached_tok;
   v.n_pending_tok = n_tok - n_computed;
+  v.n_more_tok = std::max(0, r.max_tok - (n_tok - static_cast<int>(r.in.prompt.size())));
   v.n_logits_from = std::max(0, n_tok - n_logits(s) - n_computed);
   if (v.running) {
     v.n_room_tok = (kKvBlock - n_computed % kKvBlock) % kKvBlock;
@@ -33,9 +34,7 @@ RequestView ServingLoop::view(const Sequence& s) const {
 
 int ServingLoop::reserve_size(const Request& r) const {
   const auto n_prompt = static_cast<int>(r.in.prompt.size());
-  const int n_max = setup_.max_model_len;
-  const int n_tok = r.in.max_tok < 0 ? n_max : std::min(n_max - n_prompt, r.in.max_tok) + n_prompt;
-  return reservation_.size(n_tok, n_max);
+  return reservation_.size(n_prompt + r.max_tok, setup_.max_model_len);
 }
 
 // How many of the last tokens want logits.

@@ -112,6 +112,18 @@ TEST(RequestScheduler, AdmissionWantsBlocksForTheWholePrompt) {
   EXPECT_EQ(plan_of({waiting(0, 100)}, kLimits, 2).rows, (Rows{{0, 32}}));
 }
 
+TEST(RequestScheduler, AdmissionLeavesRoomForWhatRunsToGrow) {
+  std::vector<RequestView> r = {running(0, 20), running(1, 30), waiting(2, 10)};
+  r[0].n_more_tok = 1000;  // four blocks
+  r[1].n_more_tok = 20;    // two: it will not write more
+  r[2].n_more_tok = 1000;  // its own come after it was admitted
+  EXPECT_TRUE(plan_of(r, kLimits, 6).admitted.empty());
+  EXPECT_EQ(plan_of(r, kLimits, 7).admitted, Ids{2});
+  r.push_back(waiting(3, 10));
+  EXPECT_EQ(plan_of(r, kLimits, 11).admitted, Ids{2});
+  EXPECT_EQ(plan_of(r, kLimits, 12).admitted, (Ids{2, 3}));
+}
+
 TEST(RequestScheduler, ReservedMemoryIsTakenOnceAndAtTheStart) {
   std::vector<RequestView> r = {running(0, 16), waiting(1, 10), waiting(2, 10)};
   r[0].n_reserve_blocks = 0;  // has it: grows without a free block
