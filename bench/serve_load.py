@@ -35,6 +35,7 @@ def parse_arguments():
     p.add_argument("--vocab", type=int, default=1000, help="prompt ids lie in [3, VOCAB)")
     p.add_argument("--shared-prefix", type=int, default=0, help="first tokens that all prompts share")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--outputs", help="writes each answer's text, a JSON list in the order of the requests")
     p.add_argument("--timeout", type=float, default=3600)
     return p.parse_args()
 
@@ -100,7 +101,7 @@ class Client:
         body = {"model": self.a.model, "prompt": r["prompt"], "max_tokens": r["n_out"], "ignore_eos": True, "stream": True,
                 "temperature": 1.0, "seed": 1, "stream_options": {"include_usage": True}}
         start = time.monotonic()
-        result = {"n_out": 0, "n_chunks": 0}
+        result = {"n_out": 0, "n_chunks": 0, "text": ""}
         buffer, status = b"", None
         async for piece in self.call("POST", "/v1/completions", body):
             if status is None:
@@ -121,6 +122,7 @@ class Client:
                     result["n_out"] = event["usage"]["completion_tokens"]
                 if event.get("choices"):
                     result["n_chunks"] += 1
+                    result["text"] += event["choices"][0]["text"]
                     result.setdefault("ttft", time.monotonic() - start)
         if status != 200:
             raise RuntimeError(f"{status}: {buffer[:200].decode(errors='replace')}")
@@ -139,19 +141,23 @@ async def run(a):
     requests = make_requests(a)
     limit = asyncio.Semaphore(a.concurrency or len(requests))
     start = time.monotonic()
-    done, failures = [], []
+    done, failures, texts = [], [], [None] * len(requests)
 
-    async def one(r):
+    async def one(i, r):
         if a.rate:
             await asyncio.sleep(max(0, start + r["at"] - time.monotonic()))
         async with limit:
             try:
                 done.append(await asyncio.wait_for(client.complete(r), a.timeout))
+                texts[i] = done[-1]["text"]
             except Exception as e:  # whatever went wrong is part of the result
                 failures.append(f"{type(e).__name__}: {e}")
 
-    await asyncio.gather(*[one(r) for r in requests])
+    await asyncio.gather(*[one(i, r) for i, r in enumerate(requests)])
     wall = time.monotonic() - start
+    if a.outputs:
+        with open(a.outputs, "w") as f:
+            json.dump(texts, f)
     n_out = sum(d["n_out"] for d in done)
     report = {"requests": len(requests), "n_failed": len(failures), "wall_s": round(wall, 3), "n_out": n_out,
               "tok_s": round(n_out / wall, 3), "request_rate": round(len(done) / wall, 4)}

@@ -92,10 +92,10 @@ ScheduleResult schedule_requests(const ScheduleInput& input);
 
 inline constexpr double kAging = 15;  // seconds that raise a priority by one
 inline constexpr int kMixedPrefillRows = 128;
-// Blocks per running request that an admission leaves free. In a simulation of ShareGPT-like
-// lengths in pools of 40 to 160 blocks, four of them cut preemptions to a fifth against none and
-// raised the throughput of an overloaded server by 5 to 18 %; more gained nothing.
-inline constexpr int kHeadroomBlocks = 4;
+// Blocks per running request that an admission leaves free. With ShareGPT-like lengths in pools of
+// 40 blocks, two of them halve the preemptions against none at the same throughput
+// (docs/benchmarks.md); four save few more and leave a tenth of such a pool idle.
+inline constexpr int kHeadroomBlocks = 2;
 inline constexpr int kMaxHeldSteps = 16;  // decode steps that may delay a prefill
 
 }  // namespace hob

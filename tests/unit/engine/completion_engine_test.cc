@@ -66,6 +66,7 @@ struct Load {
   bool preempts;
   bool streams = false;  // room for half of the experts
   KvReserve reserve = KvReserve::kNone;
+  int n_answer = 25;
 };
 
 class Crowd : public testing::TestWithParam<Load> {};
@@ -77,10 +78,10 @@ TEST_P(Crowd, EveryAnswerIsAsAlone) {
   std::vector<CompletionRequest> requests;
   std::vector<Tokens> alone;
   {
-    Server server;
+    Server server(serving_options(load.n_ctx));
     for (int i = 0; i < 8; i++) {
       CompletionRequest r =
-          greedy_request("r" + std::to_string(i), some_tokens(5 + 9 * i, 11 * i), 25);
+          greedy_request("r" + std::to_string(i), some_tokens(5 + 9 * i, 11 * i), load.n_answer);
       if (i % 2) r.sampling = SamplingParams{.temperature = 1.f, .seed = static_cast<uint64_t>(i)};
       if (i % 3 == 0) r.sampling.repetition_penalty = 1.2f;
       alone.push_back(server.run(r)->choices[0].tokens);
@@ -122,7 +123,8 @@ INSTANTIATE_TEST_SUITE_P(
     Loads, Crowd,
     testing::Values(Load{"roomy", 128, 8, 32, 0, false}, Load{"few_rows", 128, 8, 16, 0, false},
                     Load{"few_seats", 128, 3, 16, 0, false},
-                    Load{"few_blocks", 128, 8, 32, 160, true},
+                    Load{"few_blocks", 256, 8, 32, 256, true, false, KvReserve::kNone,
+                         /*n_answer=*/150},
                     Load{"streaming", 128, 8, 32, 0, false, true},
                     Load{"reserve_max", 128, 8, 32, 160, false, false, KvReserve::kMax},
                     Load{"reserve_oracle", 128, 8, 32, 160, false, false, KvReserve::kOracle},

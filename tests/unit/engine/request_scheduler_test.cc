@@ -114,14 +114,14 @@ TEST(RequestScheduler, AdmissionWantsBlocksForTheWholePrompt) {
 
 TEST(RequestScheduler, AdmissionLeavesRoomForWhatRunsToGrow) {
   std::vector<RequestView> r = {running(0, 20), running(1, 30), waiting(2, 10)};
-  r[0].n_more_tok = 1000;  // four blocks
-  r[1].n_more_tok = 20;    // two: it will not write more
+  r[0].n_more_tok = 1000;  // two blocks
+  r[1].n_more_tok = 10;    // one: it will not write more
   r[2].n_more_tok = 1000;  // its own come after it was admitted
-  EXPECT_TRUE(plan_of(r, kLimits, 6).admitted.empty());
-  EXPECT_EQ(plan_of(r, kLimits, 7).admitted, Ids{2});
+  EXPECT_TRUE(plan_of(r, kLimits, 3).admitted.empty());
+  EXPECT_EQ(plan_of(r, kLimits, 4).admitted, Ids{2});
   r.push_back(waiting(3, 10));
-  EXPECT_EQ(plan_of(r, kLimits, 11).admitted, Ids{2});
-  EXPECT_EQ(plan_of(r, kLimits, 12).admitted, (Ids{2, 3}));
+  EXPECT_EQ(plan_of(r, kLimits, 6).admitted, Ids{2});
+  EXPECT_EQ(plan_of(r, kLimits, 7).admitted, (Ids{2, 3}));
 }
 
 TEST(RequestScheduler, ReservedMemoryIsTakenOnceAndAtTheStart) {

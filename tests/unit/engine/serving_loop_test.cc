@@ -182,19 +182,19 @@ TEST_F(ServingLoopTest, BrokenLogitsEndTheRequest) {
 }
 
 TEST_F(ServingLoopTest, PreemptedRequestsGoOnWhereTheyWere) {
-  SessionOptions options = serving_options();
-  options.kv_tok = 128;
+  SessionOptions options = serving_options(256);
+  options.kv_tok = 256;
   load(options);
-  CompletionRequest urgent = greedy_request("urgent", some_tokens(40), 60);
-  CompletionRequest patient = greedy_request("patient", some_tokens(40, 9), 60);
+  CompletionRequest urgent = greedy_request("urgent", some_tokens(40), 120);
+  CompletionRequest patient = greedy_request("patient", some_tokens(40, 9), 120);
   patient.priority = 1;
   const auto b = add(patient);
   const auto a = add(urgent);
   run_all();
   EXPECT_EQ(a->usage.n_preemptions, 0);
   EXPECT_GT(b->usage.n_preemptions, 0);
-  EXPECT_EQ(a->choices[0].tokens.size(), 60u);
-  EXPECT_EQ(b->choices[0].tokens.size(), 60u);
+  EXPECT_EQ(a->choices[0].tokens.size(), 120u);
+  EXPECT_EQ(b->choices[0].tokens.size(), 120u);
   EXPECT_EQ(n_used(), 0);
 }
 
