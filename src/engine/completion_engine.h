@@ -47,6 +47,7 @@ struct ServeStats {
   uint64_t n_finished[5] = {};  // by FinishReason
   ExpertCacheStats experts;
   uint64_t expert_slots_bytes = 0;
+  int decode_width = 0;  // sequences that decode together; 0 = all (nothing is streamed)
 };
 
 class CompletionEngine {

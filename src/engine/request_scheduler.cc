@@ -134,13 +134,15 @@ class Scheduling {
       if (at(i).decodes()) decodes.push_back(i);
     // A prefill beside them moves too, however many they are.
     const bool prefills = decodes.size() < running_.size();
-    const int n_max =
+    int n_max =
         std::min(in_.limits.max_rows - (prefills && in_.limits.max_rows > 1 ? 1 : 0),
                  in_.limits.max_logit_rows - (prefills && in_.limits.max_logit_rows > 1 ? 1 : 0));
+    if (in_.stream.max_decodes > 0) n_max = std::min(n_max, in_.stream.max_decodes);
     // Best first, so that the blocks that are left go to them; in turns when there are not rows
-    // enough for all.
+    // enough for all; who is in his turn keeps it.
     if (decodes.size() > static_cast<size_t>(std::max(n_max, 0)))
       std::sort(decodes.begin(), decodes.end(), [&](int a, int b) {
+        if (at(a).in_turn != at(b).in_turn) return at(a).in_turn;
         return at(a).last_step != at(b).last_step ? at(a).last_step < at(b).last_step
                                                   : better(a, b);
       });

@@ -49,6 +49,7 @@ struct RequestView {
   double waiting_since_s = 0;
   int tenant = 0;         // index into the tenants
   int64_t last_step = 0;  // in which it got rows
+  bool in_turn = false;   // belongs to the group that decodes now (StreamView::max_decodes)
 
   bool decodes() const { return n_pending_tok == 1; }
 };
@@ -64,6 +65,7 @@ struct StreamView {
   uint64_t prefill_bytes = 0;               // a prefill step will read about so much
   uint64_t decode_bytes_since_prefill = 0;  // read by steps that only decoded
   int n_steps_since_prefill = 0;
+  int max_decodes = 0;  // of a step (decode_width.h); 0 = all
 };
 
 struct ServeLimits {

@@ -9,6 +9,7 @@
 
 #include "engine/choice_output.h"
 #include "engine/completion_engine.h"
+#include "engine/decode_width.h"
 #include "engine/engine.h"
 #include "engine/request_scheduler.h"
 #include "engine/tenant_book.h"
@@ -76,6 +77,7 @@ class ServingLoop {
   void accept_token(Sequence& s);
   void count_step(std::span<const RowPlan> rows, uint64_t bytes_before);
   void count_kv();
+  void take_turns(std::span<const RowPlan> rows, double seconds);
   uint64_t bytes_read() const;
 
   ServingSetup setup_;
@@ -87,6 +89,7 @@ class ServingLoop {
   TenantBook tenants_;
   KvReservation reservation_;
   StreamView stream_;
+  DecodeWidth decode_width_;
   std::vector<RequestView> views_;
   TimePoint start_;
   uint64_t n_requests_ = 0;

@@ -34,6 +34,7 @@ struct ServingLoop::Sequence {
   bool preempted = false;
   int n_cached_tok = 0;  // waiting: what the prefix cache had when it was last asked
   int64_t last_step = 0;
+  bool in_turn = false;
   TimePoint waiting_since;
   struct Sampled {
     int choice;

@@ -18,6 +18,7 @@ RequestView ServingLoop::view(const Sequence& s) const {
   v.waiting_since_s = seconds(s.waiting_since);
   v.tenant = r.tenant;
   v.last_step = s.last_step;
+  v.in_turn = s.in_turn;
   const auto n_tok = static_cast<int>(s.tokens.size());
   const int n_computed = v.running ? engine_.n_computed(s.seq) : s.n_cached_tok;
   v.n_pending_tok = n_tok - n_computed;
@@ -48,6 +49,9 @@ int ServingLoop::n_logits(const Sequence& s) {
 ScheduleResult ServingLoop::plan(TimePoint now) {
   views_.clear();
   for (const auto& s : sequences_) views_.push_back(view(*s));
+  const auto n_decoding = static_cast<int>(std::count_if(
+      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); }));
+  stream_.max_decodes = stream_.streaming ? decode_width_.rows(n_decoding) : 0;
   return schedule_requests({.requests = views_,
                             .tenants = tenants_.views(),
                             .n_free_blocks = reservation_.on() ? reservation_.n_free_blocks()
@@ -136,6 +140,7 @@ bool ServingLoop::step(TimePoint now) {
   count_step(rows, bytes_before);
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
+  take_turns(rows, seconds(end) - seconds(now));
   for (const RowPlan& p : rows)
     if (Sequence* s = by_engine_seq_[static_cast<size_t>(p.seq)]) after_step(*s, end);
   return true;
@@ -249,6 +254,24 @@ void ServingLoop::accept_token(Sequence& s) {
   finish_if_done(r);
 }
 
+// Streamed models: who decodes together (decode_width.h).
+void ServingLoop::take_turns(std::span<const RowPlan> rows, double seconds) {
+  if (!stream_.streaming) return;
+  bool only_decodes = true;
+  for (const RowPlan& p : rows) {
+    Sequence& s = *by_engine_seq_[static_cast<size_t>(p.seq)];
+    only_decodes = only_decodes && !s.carries_all() && p.n_tok == 1;
+    s.in_turn = true;
+  }
+  stats_.decode_width = stream_.max_decodes;
+  if (!only_decodes) return;
+  const auto n_decoding = std::count_if(
+      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); });
+  decode_width_.add_step(static_cast<int>(rows.size()), static_cast<int>(n_decoding), seconds);
+  if (decode_width_.turn_over())
+    for (const auto& s : sequences_) s->in_turn = false;
+}
+
 // What the running sequences hold, and of that what has a token in it.
 void ServingLoop::count_kv() {
   for (const auto& s : sequences_) {
@@ -275,7 +298,8 @@ void ServingLoop::count_step(std::span<const RowPlan> rows, uint64_t bytes_befor
     stream_ = {.streaming = true,
                .prefill_bytes = bytes,
                .decode_bytes_since_prefill = 0,
-               .n_steps_since_prefill = 0};
+               .n_steps_since_prefill = 0,
+               .max_decodes = stream_.max_decodes};
   } else {
     stream_.decode_bytes_since_prefill += bytes;
     stream_.n_steps_since_prefill++;

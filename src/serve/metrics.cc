@@ -103,6 +103,8 @@ void print_experts(const ServeStats& s, Page& page) {
   page.counter("hob:expert_prefetches_total", "Expert reads started ahead.", e.prefetches);
   page.counter("hob:expert_prefetches_used_total", "Of these, wanted by the next demand.",
                e.prefetches_used);
+  page.gauge("hob:decode_width",
+             "Sequences that decode together while experts are streamed; 0 = all.", s.decode_width);
   page.gauge("hob:expert_slots_bytes", "Memory of the expert slots.",
              static_cast<double>(s.expert_slots_bytes));
 }

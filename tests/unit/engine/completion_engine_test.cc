@@ -492,8 +492,8 @@ TEST(CompletionEngine, DeadlineEndsWaitingAndRunning) {
 // Random requests with cancels in a small pool: nothing leaks, everything ends, statistics can be
 // read all the while.
 TEST(CompletionEngine, Soak) {
-  SessionOptions options = serving_options(64, 6);
-  options.kv_tok = 160;
+  SessionOptions options = serving_options(128, 6);
+  options.kv_tok = 256;
   options.chunk = 16;
   Server server(options, {.max_seqs = 6, .max_queue = 40});
   std::mt19937 random(3);
@@ -509,8 +509,8 @@ TEST(CompletionEngine, Soak) {
   });
   int n_full = 0;
   for (int i = 0; i < 2000; i++) {
-    CompletionRequest r =
-        greedy_request(std::to_string(i), some_tokens(1 + below(40), below(5)), below(12));
+    CompletionRequest r = greedy_request(std::to_string(i), some_tokens(1 + below(40), below(5)),
+                                         below(10) ? below(12) : 90);
     r.n = below(8) == 0 ? 1 + below(4) : 1;
     r.priority = below(3);
     r.tenant = std::to_string(below(4));

@@ -112,6 +112,21 @@ TEST(RequestScheduler, AdmissionWantsBlocksForTheWholePrompt) {
   EXPECT_EQ(plan_of({waiting(0, 100)}, kLimits, 2).rows, (Rows{{0, 32}}));
 }
 
+TEST(RequestScheduler, WhoIsInHisTurnKeepsIt) {
+  std::vector<RequestView> r = {running(0, 20), running(1, 20), running(2, 20), running(3, 20)};
+  for (size_t i = 0; i < 4; i++) r[i].last_step = 9;
+  r[2].in_turn = r[3].in_turn = true;
+  StreamView stream{.streaming = true};
+  stream.max_decodes = 2;
+  const auto rows = [&] { return plan_of(r, kLimits, 100, {{}, {}, {}}, stream).rows; };
+  EXPECT_EQ(rows(), (Rows{{2, 1}, {3, 1}}));
+  r[2].in_turn = false;  // ended: who waits longest comes
+  r[1].last_step = 5;
+  EXPECT_EQ(rows(), (Rows{{1, 1}, {3, 1}}));
+  stream.max_decodes = 0;
+  EXPECT_EQ(rows().size(), 4u);
+}
+
 TEST(RequestScheduler, AdmissionLeavesRoomForWhatRunsToGrow) {
   std::vector<RequestView> r = {running(0, 20), running(1, 30), waiting(2, 10)};
   r[0].n_more_tok = 1000;  // two blocks

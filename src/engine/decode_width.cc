@@ -1,0 +1,54 @@
+#include "engine/decode_width.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+namespace hob {
+namespace {
+
+// The class whose width is all of n: ceil(log2(n)).
+int class_of_all(int n) {
+  return n <= 1 ? 0 : static_cast<int>(std::bit_width(static_cast<uint32_t>(n - 1)));
+}
+
+}  // namespace
+
+int DecodeWidth::rows(int n_decoding) const {
+  return std::max(1, std::min(n_decoding, 1 << std::min(class_, class_of_all(n_decoding))));
+}
+
+bool DecodeWidth::turn_over() { return std::exchange(turn_over_, false); }
+
+void DecodeWidth::add_step(int n_rows, int n_decoding, double seconds) {
+  n_steps_++;
+  n_tok_ += n_rows;
+  seconds_ += seconds;
+  if (n_steps_ >= kTurnSteps) end_turn(n_decoding);
+}
+
+void DecodeWidth::end_turn(int n_decoding) {
+  constexpr double kNewest = 0.5;  // weight against what was measured before
+  const int top = std::min(class_of_all(n_decoding), kClasses - 1);
+  Estimate& e = at(std::min(class_, top));
+  const double tok_s = seconds_ > 0 ? n_tok_ / seconds_ : 0;
+  const bool fresh = e.turn >= 0 && turn_ - e.turn <= kStaleTurns;
+  e.tok_s = fresh ? e.tok_s + kNewest * (tok_s - e.tok_s) : tok_s;
+  e.turn = turn_++;
+  class_ = next_class(top);
+  turn_over_ = true;
+  n_steps_ = 0;
+  n_tok_ = seconds_ = 0;
+}
+
+int DecodeWidth::next_class(int top) const {
+  int best = -1;
+  for (int i = 0; i <= top; i++)
+    if (at(i).turn >= 0 && (best < 0 || at(i).tok_s > at(best).tok_s)) best = i;
+  if (best < 0) return top;
+  for (const int i : {best - 1, best + 1})
+    if (i >= 0 && i <= top && (at(i).turn < 0 || turn_ - at(i).turn > kStaleTurns)) return i;
+  return best;
+}
+
+}  // namespace hob
