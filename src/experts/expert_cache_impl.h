@@ -40,7 +40,7 @@ struct Tier {
   std::vector<ExpertLayout> layouts;          // [layer]
   ExpertSizes sizes;
   int first_slot = 0, n_slots = 0;
-  int n_usable = 0;              // slots that the present budget has room for, at most
+  int n_usable = 0;              // slots that the present budget has room for, about
   std::vector<int32_t> slot_of;  // [dense id] global slot or -1
   std::unique_ptr<SlotPool> pool;
 

@@ -125,7 +125,9 @@ void ExpertCache::Impl::resize_tier(Tier& tier, uint64_t bytes) {
   const int last_layer = static_cast<int>(geometry_.layers.size()) - 1;
   while (tier.pool->held_bytes() > bytes) HOB_CHECK(evict_one(tier, last_layer));
   tier.budget_bytes = bytes;
-  tier.n_usable = max_resident(layers_of(geometry_, tier.precision), tier.layouts, bytes);
+  tier.n_usable = bytes == tier.full_bytes
+                      ? tier.n_slots
+                      : std::min(tier.n_slots, static_cast<int>(bytes / tier.sizes.largest));
   tier.pool->set_budget(bytes, [&](int from, int to) {
     move_slot(tier, from + tier.first_slot, to + tier.first_slot);
   });
