@@ -20,8 +20,8 @@ constexpr uint64_t kLeastGroupMargin = 4 * kMiB, kLeastMachineMargin = 16 * kMiB
 constexpr uint64_t kMostMargin = 256 * kMiB;
 
 // Of the last ten seconds. systemd-oomd kills a group whose tasks all stalled for 60 % of half a
-// minute; long before that an answer takes visibly longer: a tenth is 10 % of the speed. "Some" is
-// true when one task of many waits, so it has to be worse.
+// minute; a tenth already costs a tenth of the speed, as much as a somewhat smaller cache does.
+// "Some" is true when one task of many waits, so it has to be worse.
 constexpr double kStallFull = 10, kStallSome = 40;
 
 // Below a 64th of the cache, growing is not worth a decision.

@@ -115,9 +115,9 @@ void ExpertCache::Impl::set_budget(uint64_t bytes) {
         static_cast<uint64_t>(share * static_cast<double>(bytes)), low.least_bytes(),
         std::max(low.least_bytes(), std::min(low.full_bytes, bytes - high().least_bytes())));
   }
-  budget_bytes_ = bytes;
   resize_tier(high(), bytes - low_bytes);
   if (low.n_slots > 0) resize_tier(low, low_bytes);
+  budget_bytes_ = bytes;
 }
 
 void ExpertCache::Impl::resize_tier(Tier& tier, uint64_t bytes) {

@@ -14,6 +14,7 @@ SlotPool::SlotPool(int n_slots, uint64_t slot_bytes, uint64_t budget_bytes, bool
       memory_(static_cast<uint64_t>(n_slots) * slot_bytes, /*huge_pages=*/uniform),
       touched_(static_cast<size_t>(n_slots), 0) {
   HOB_CHECK(!uniform || static_cast<uint64_t>(n_slots) * slot_bytes <= budget_bytes);
+  free_.reserve(static_cast<size_t>(n_slots));
   for (int slot = n_slots - 1; slot >= 0; slot--) free_.push_back(slot);
 }
 
