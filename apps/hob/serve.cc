@@ -221,6 +221,10 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
 void serve(Options o) {
   check_options(o);
   served_chat({}, o.chat_format);  // bad usage before anything is loaded
+  o.engine.memory.enabled = true;
+  o.engine.memory.note = [quiet = o.common.quiet](const std::string& line) {
+    note(quiet, "hob: " + line);
+  };
   const StopSignals signals;
   raise_file_limit();
   ServerState state;

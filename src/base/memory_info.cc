@@ -1,18 +1,22 @@
 #include "base/memory_info.h"
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <sstream>
 #include <string_view>
-#include <vector>
+
+#include "base/memory_groups.h"
 
 namespace hob {
 namespace {
 
-std::optional<uint64_t> parse_number(const std::string& text) {
-  if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 20)
+std::optional<uint64_t> parse_number(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
     return std::nullopt;  // "max", or not a number
-  return std::stoull(text);
+  return value;
 }
 
 std::optional<uint64_t> read_number(const std::string& path) {
@@ -35,64 +39,71 @@ std::optional<uint64_t> read_field(const std::string& path, std::string_view key
   return std::nullopt;
 }
 
-// v1 writes "unlimited" as the largest multiple of the page size that fits in 63 bits.
+// v1 writes "unlimited" as the largest multiple of the page size that fits in 63 bits. Nothing that
+// is real is larger.
 constexpr uint64_t kUnlimited = uint64_t{1} << 60;
 
 struct GroupFiles {
-  std::string root;  // mount point of the hierarchy
-  std::string path;  // of this process inside it, "/a/b"
-  const char* limit;
+  const char* limits[2];
   const char* usage;
   const char* inactive;  // key in memory.stat
 };
+constexpr GroupFiles kV1 = {{"memory.limit_in_bytes", "memory.soft_limit_in_bytes"},
+                            "memory.usage_in_bytes",
+                            "total_inactive_file"};
+constexpr GroupFiles kV2 = {{"memory.max", "memory.high"}, "memory.current", "inactive_file"};
 
-void apply_group(const GroupFiles& files, const std::string& dir, MemoryInfo& info) {
-  const auto limit = read_number(dir + "/" + files.limit);
-  if (!limit || *limit >= kUnlimited) return;
-  info.cgroup_limit_bytes = std::min(info.cgroup_limit_bytes.value_or(UINT64_MAX), *limit);
-  const uint64_t usage = read_number(dir + "/" + files.usage).value_or(0);
-  const uint64_t inactive = read_field(dir + "/memory.stat", files.inactive).value_or(0);
-  const uint64_t used = usage - std::min(usage, inactive);
-  const uint64_t room = *limit - std::min(*limit, used);
-  info.cgroup_room_bytes = std::min(info.cgroup_room_bytes.value_or(UINT64_MAX), room);
+void apply_group(const MemoryGroup& group, MemoryInfo& info) {
+  const GroupFiles& files = group.v2 ? kV2 : kV1;
+  uint64_t limit = kUnlimited;
+  for (const char* name : files.limits)
+    limit = std::min(limit, read_number(group.folder + "/" + name).value_or(kUnlimited));
+  if (limit == kUnlimited) return;
+  info.cgroup_limit_bytes = std::min(info.cgroup_limit_bytes.value_or(UINT64_MAX), limit);
+  const auto usage = read_number(group.folder + "/" + files.usage);
+  if (!usage || *usage >= kUnlimited) return;
+  const uint64_t inactive = read_field(group.folder + "/memory.stat", files.inactive).value_or(0);
+  const uint64_t used = *usage - std::min(*usage, inactive);
+  const int64_t headroom = static_cast<int64_t>(limit) - static_cast<int64_t>(used);
+  info.cgroup_headroom_bytes = std::min(info.cgroup_headroom_bytes.value_or(INT64_MAX), headroom);
 }
 
-// The limit of any parent binds its children, so every level is asked. Inside a container the path
-// of /proc/self/cgroup may name directories that are not mounted; then only the root of the mount
-// is there to ask.
-void walk_up(const GroupFiles& files, MemoryInfo& info) {
-  std::string path = files.path;
-  while (!path.empty() && path != "/") {
-    apply_group(files, files.root + path, info);
-    path.resize(path.find_last_of('/') == std::string::npos ? 0 : path.find_last_of('/'));
-  }
-  apply_group(files, files.root, info);
+// "avg10=1.53": percent.
+std::optional<double> parse_avg10(std::string_view text) {
+  constexpr std::string_view kKey = "avg10=";
+  if (!text.starts_with(kKey)) return std::nullopt;
+  text.remove_prefix(kKey.size());
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= 100))
+    return std::nullopt;
+  return value;
 }
 
-// Lines of /proc/self/cgroup: "0::/path" (v2) and "4:memory:/path" (v1).
-void read_cgroups(const MemoryPaths& paths, MemoryInfo& info) {
-  std::ifstream in(paths.proc + "/self/cgroup");
+// Lines "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" and "full ..."; both, or nothing.
+std::optional<MemoryStall> read_stall(const std::string& path) {
+  std::ifstream in(path);
   std::string line;
+  std::optional<double> some, full;
   while (std::getline(in, line)) {
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const std::string path = line.substr(second + 1);
-    if (controllers == ",,") {
-      for (const char* mount : {"", "/unified"})
-        walk_up({paths.cgroup + mount, path, "memory.max", "memory.current", "inactive_file"},
-                info);
-    } else if (controllers.find(",memory,") != std::string::npos) {
-      walk_up({paths.cgroup + "/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes",
-               "total_inactive_file"},
-              info);
-    }
+    std::istringstream words(line);
+    std::string kind, avg10;
+    words >> kind >> avg10;
+    if (kind == "some") some = parse_avg10(avg10);
+    if (kind == "full") full = parse_avg10(avg10);
   }
+  if (!some || !full) return std::nullopt;
+  return MemoryStall{*some, *full};
+}
+
+std::optional<uint64_t> read_kib(const std::string& path, std::string_view key) {
+  const auto kib = read_field(path, key);
+  if (!kib || *kib >= kUnlimited / 1024) return std::nullopt;
+  return *kib * 1024;
 }
 
 uint64_t kib_field(const std::string& path, std::string_view key) {
-  return read_field(path, key).value_or(0) * 1024;
+  return read_kib(path, key).value_or(0);
 }
 
 }  // namespace
@@ -100,10 +111,16 @@ uint64_t kib_field(const std::string& path, std::string_view key) {
 MemoryInfo read_memory_info(const MemoryPaths& paths) {
   MemoryInfo info;
   info.total_bytes = kib_field(paths.proc + "/meminfo", "MemTotal:");
-  info.available_bytes = kib_field(paths.proc + "/meminfo", "MemAvailable:");
+  info.available_bytes = read_kib(paths.proc + "/meminfo", "MemAvailable:");
   info.own_rss_bytes = kib_field(paths.proc + "/self/status", "VmRSS:");
   info.own_peak_bytes = kib_field(paths.proc + "/self/status", "VmHWM:");
-  read_cgroups(paths, info);
+  info.stall = read_stall(paths.proc + "/pressure/memory");
+  for (const MemoryGroup& group : memory_groups(paths)) {
+    apply_group(group, info);
+    // The process's own group comes first. The root counts no usage: its stalls are the machine's.
+    if (group.v2 && !info.cgroup_stall && read_number(group.folder + "/" + kV2.usage))
+      info.cgroup_stall = read_stall(group.folder + "/memory.pressure");
+  }
   return info;
 }
 
@@ -115,8 +132,9 @@ void reset_own_peak() {
 
 uint64_t auto_memory_bytes(const MemoryInfo& info) {
   constexpr uint64_t kMiB = 1 << 20;
-  uint64_t room = info.available_bytes;
-  if (info.cgroup_room_bytes) room = std::min(room, *info.cgroup_room_bytes);
+  uint64_t room = info.available_bytes.value_or(0);
+  if (info.cgroup_headroom_bytes)
+    room = std::min(room, static_cast<uint64_t>(std::max<int64_t>(0, *info.cgroup_headroom_bytes)));
   const uint64_t usable = room + info.own_rss_bytes;
   const uint64_t headroom = std::clamp(usable / 16, 64 * kMiB, 1024 * kMiB);
   return usable - std::min(usable, headroom);

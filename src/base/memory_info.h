@@ -10,21 +10,31 @@ namespace hob {
 // Where to look; tests point it at a directory of their own.
 struct MemoryPaths {
   std::string proc = "/proc";
-  std::string cgroup = "/sys/fs/cgroup";
+  std::string cgroup = "/sys/fs/cgroup";  // only if proc has no self/mountinfo
 };
 
+// Pressure stall information: the share of the last ten seconds in which some task, or every task
+// that was not idle, waited for memory.
+struct MemoryStall {
+  double some_percent = 0, full_percent = 0;
+};
+
+// What is missing on this system, or cannot be parsed, is absent.
 struct MemoryInfo {
   uint64_t total_bytes = 0;  // MemTotal
-  uint64_t available_bytes =
-      0;  // MemAvailable: free + what the kernel can reclaim without swapping
-  // Tightest limit among the memory cgroup of this process and its parents (v1 or v2); nullopt =
-  // unlimited.
+  // MemAvailable: free + what the kernel can reclaim without swapping
+  std::optional<uint64_t> available_bytes;
+  // Tightest limit among the memory cgroup of this process and its parents: of v2 memory.max and
+  // memory.high, of v1 memory.limit_in_bytes and memory.soft_limit_in_bytes. Beyond the softer of
+  // each pair the kernel reclaims from this group first, and throttles it: experts would be read
+  // from swap, or the engine stand still. nullopt = unlimited.
   std::optional<uint64_t> cgroup_limit_bytes;
-  // What the tightest group still has: limit - usage + inactive page cache, smallest over the same
-  // groups.
-  std::optional<uint64_t> cgroup_room_bytes;
-  uint64_t own_rss_bytes = 0;   // resident now
-  uint64_t own_peak_bytes = 0;  // highest resident size so far (VmHWM)
+  // limit - usage + inactive page cache, smallest over the same groups. Below zero when a limit was
+  // lowered.
+  std::optional<int64_t> cgroup_headroom_bytes;
+  std::optional<MemoryStall> stall, cgroup_stall;  // of the machine; of the own group (v2)
+  uint64_t own_rss_bytes = 0;                      // resident now
+  uint64_t own_peak_bytes = 0;                     // highest resident size so far (VmHWM)
 };
 
 MemoryInfo read_memory_info(const MemoryPaths& paths = {});

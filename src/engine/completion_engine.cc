@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <random>
 #include <thread>
 #include <unordered_map>
@@ -76,6 +77,8 @@ struct CompletionEngine::Impl {
   void main();
   void pause_if_stuck(const ServingLoop& loop);
   bool take_inbox(ServingLoop& loop);
+  void watch_memory();
+  void apply_budget(ServingLoop& loop);
   void started(const std::string& id);
   void ended(const std::string& id);
   std::optional<Refused> refuse(const CompletionRequest& request) const;
@@ -90,6 +93,7 @@ struct CompletionEngine::Impl {
   // Under the mutex:
   std::vector<Submission> inbox;
   std::vector<std::string> cancels;
+  std::optional<uint64_t> expert_budget;  // to apply before the next step
   bool draining = false, stopping = false;
   struct Live {
     bool started = false;
@@ -102,7 +106,8 @@ struct CompletionEngine::Impl {
   TimePoint last_end;
   ServeStats stats;
 
-  std::thread thread;  // last: sees the rest complete
+  std::thread thread;                      // sees the rest complete
+  std::unique_ptr<MemoryMonitor> monitor;  // last: its orders need the rest
 };
 
 void CompletionEngine::Impl::started(const std::string& id) {
@@ -138,7 +143,9 @@ bool CompletionEngine::Impl::take_inbox(ServingLoop& loop) {
   {
     std::unique_lock lock(mutex);
     stats = loop.stats();
-    wake.wait(lock, [&] { return stopping || !inbox.empty() || !cancels.empty() || !loop.idle(); });
+    wake.wait(lock, [&] {
+      return stopping || !inbox.empty() || !cancels.empty() || expert_budget || !loop.idle();
+    });
     if (stopping) return false;
     new_requests.swap(inbox);
     cancelled.swap(cancels);
@@ -146,6 +153,29 @@ bool CompletionEngine::Impl::take_inbox(ServingLoop& loop) {
   for (Submission& s : new_requests) loop.add(std::move(s.request), std::move(s.sink), s.at);
   for (const std::string& id : cancelled) loop.cancel(id);
   return true;
+}
+
+void CompletionEngine::Impl::watch_memory() {
+  if (!options.memory.enabled || !session.experts()) return;
+  monitor = std::make_unique<MemoryMonitor>(*session.experts(), options.memory, [this](uint64_t b) {
+    {
+      const std::lock_guard lock(mutex);
+      expert_budget = b;
+    }
+    wake.notify_all();
+  });
+}
+
+void CompletionEngine::Impl::apply_budget(ServingLoop& loop) {
+  std::optional<uint64_t> budget;
+  {
+    const std::lock_guard lock(mutex);
+    budget.swap(expert_budget);
+  }
+  try {
+    if (budget) loop.set_expert_budget(*budget);
+  } catch (const std::bad_alloc&) {  // the monitor sees it and orders again
+  }
 }
 
 // Requests, but no rows: the scheduler promises that this does not last. Should it, the machine
@@ -163,6 +193,7 @@ void CompletionEngine::Impl::main() {
   loop.on_ended = [this](const std::string& id) { ended(id); };
   while (take_inbox(loop)) {
     try {
+      apply_budget(loop);
       if (!loop.step(Clock::now())) pause_if_stuck(loop);
     } catch (...) {
       loop.end_all(FinishReason::kError, std::current_exception());
@@ -200,6 +231,7 @@ CompletionEngine::CompletionEngine(ModelSession& session, const Tokenizer& token
                                    const CompletionEngineOptions& options)
     : impl_(std::make_unique<Impl>(session, tokenizer, options)) {
   impl_->thread = std::thread([m = impl_.get()] { m->main(); });
+  impl_->watch_memory();
 }
 
 CompletionEngine::~CompletionEngine() {

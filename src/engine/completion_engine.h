@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/completion.h"
+#include "engine/memory_monitor.h"
 #include "experts/expert_cache.h"
 #include "kv/kv_reservation.h"
 
@@ -19,6 +20,7 @@ struct CompletionEngineOptions {
   int max_seqs = 16;                        // choices that run together
   int max_queue = 512;                      // requests that wait
   KvReserve kv_reserve = KvReserve::kNone;  // for comparison only
+  MemoryMonitorOptions memory = {};         // shrinks the expert cache when memory runs short
 };
 
 // Why a request was not accepted; nothing of it remains.
@@ -46,7 +48,8 @@ struct ServeStats {
   uint64_t n_preemptions = 0, n_steps = 0, n_rows = 0;
   uint64_t n_finished[5] = {};  // by FinishReason
   ExpertCacheStats experts;
-  uint64_t expert_slots_bytes = 0;
+  uint64_t expert_slots_bytes = 0, expert_budget_bytes = 0;
+  uint64_t n_memory_shrinks = 0;  // of that budget, because memory ran short
   int decode_width = 0;  // sequences that decode together; 0 = all (nothing is streamed)
 };
 

@@ -26,16 +26,31 @@ ServingLoop::ServingLoop(const ServingSetup& setup)
     : setup_(setup), engine_(*setup.engine), start_(std::chrono::steady_clock::now()) {
   for (int t = 0; t < std::min(setup.tokenizer->n_vocab(), engine_.n_vocab()); t++)
     if (setup.tokenizer->is_end(t)) end_tokens_.push_back(t);
-  stream_.streaming = setup.experts && !setup.experts->resident();
-  if (stream_.streaming)
-    stream_.prefill_bytes = setup.experts->total_bytes() -
-                            std::min(setup.experts->total_bytes(), setup.experts->used_bytes());
-  stream_.n_steps_since_prefill = kMaxHeldSteps;
+  note_streaming();
   if (setup.kv_reserve != KvReserve::kNone)
     reservation_ = KvReservation(setup.kv_reserve, engine_.kv().n_blocks());
 }
 
 ServingLoop::~ServingLoop() { end_all(FinishReason::kCancelled); }
+
+void ServingLoop::note_streaming() {
+  const bool was = stream_.streaming;
+  stream_.streaming = setup_.experts && !setup_.experts->resident();
+  if (was || !stream_.streaming) return;
+  const uint64_t total = setup_.experts->total_bytes();
+  stream_ = {.streaming = true,
+             .prefill_bytes = total - std::min(total, setup_.experts->used_bytes()),
+             .decode_bytes_since_prefill = 0,
+             .n_steps_since_prefill = kMaxHeldSteps};
+}
+
+void ServingLoop::set_expert_budget(uint64_t bytes) {
+  if (!setup_.experts) return;
+  const uint64_t before = setup_.experts->budget_bytes();
+  setup_.experts->set_budget(bytes);
+  stats_.n_memory_shrinks += setup_.experts->budget_bytes() < before;
+  note_streaming();
+}
 
 double ServingLoop::seconds(TimePoint t) const { return seconds_between(start_, t); }
 
@@ -149,6 +164,7 @@ ServeStats ServingLoop::stats() const {
   if (setup_.experts) {
     s.experts = setup_.experts->stats();
     s.expert_slots_bytes = setup_.experts->used_bytes();
+    s.expert_budget_bytes = setup_.experts->budget_bytes();
   }
   return s;
 }

@@ -40,6 +40,8 @@ class ServingLoop {
   void cancel(const std::string& id);
   void end_all(FinishReason reason, std::exception_ptr error = nullptr);
   bool idle() const { return requests_.empty(); }
+  // Between steps; see ExpertCache::set_budget().
+  void set_expert_budget(uint64_t bytes);
   // One step. False when no request could get a row. Throws only what ends all of them.
   bool step(TimePoint now);
 
@@ -54,6 +56,7 @@ class ServingLoop {
   // serving_loop.cc
   Sequence& add_sequence(Request& request, int choice);
   void remove(Sequence& s);
+  void note_streaming();
   void expire(TimePoint now);
   void end_request(Request& request, FinishReason reason, std::exception_ptr error);
   void finish_if_done(Request& request);

@@ -77,6 +77,9 @@ void ExpertCache::preload(const std::function<void(uint64_t, uint64_t)>& progres
 const ExpertGeometry& ExpertCache::geometry() const { return impl_->geometry_; }
 uint64_t ExpertCache::total_bytes() const { return impl_->high().sizes.total; }
 uint64_t ExpertCache::budget_bytes() const { return impl_->budget_bytes_; }
+uint64_t ExpertCache::full_budget_bytes() const { return impl_->full_bytes_; }
+uint64_t ExpertCache::least_budget_bytes() const { return impl_->least_bytes(); }
+void ExpertCache::set_budget(uint64_t bytes) { impl_->set_budget(bytes); }
 uint64_t ExpertCache::used_bytes() const {
   return impl_->used_bytes_.load(std::memory_order_relaxed);
 }

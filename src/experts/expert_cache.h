@@ -137,11 +137,19 @@ class ExpertCache {
   // total) bytes. Called once before the first demand when everything fits (or to warm the cache).
   void preload(const std::function<void(uint64_t, uint64_t)>& progress);
 
+  // Less memory, or more again: clamped to [least_budget_bytes(), full_budget_bytes()]. Shrinking
+  // evicts what the policy can spare and returns its pages to the system before it comes back;
+  // growing lets later demands fill the room. Engine thread, between steps: no demand is open, no
+  // lease alive. Waits for the reads in flight when it shrinks.
+  void set_budget(uint64_t bytes);
+
   const ExpertGeometry& geometry() const;
-  uint64_t total_bytes() const;  // all experts, prepared
-  uint64_t budget_bytes() const;
-  uint64_t used_bytes() const;  // slots that hold an expert now
-  bool resident() const;        // budget >= total
+  uint64_t total_bytes() const;         // all experts, prepared
+  uint64_t budget_bytes() const;        // at present
+  uint64_t full_budget_bytes() const;   // as constructed
+  uint64_t least_budget_bytes() const;  // one expert of the largest kind per precision in use
+  uint64_t used_bytes() const;          // slots that hold an expert now; any thread
+  bool resident() const;                // budget >= total, at present
   std::string io_name()
       const;  // "io_uring, O_DIRECT" | "pread, buffered" ...; "none" without experts
   ExpertCacheStats stats() const;  // any thread

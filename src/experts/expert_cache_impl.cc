@@ -24,6 +24,7 @@ std::vector<int32_t> first_ids(const ExpertGeometry& geometry) {
 ExpertCache::Impl::Impl(ExpertGeometry geometry, const Backend& backend,
                         const ExpertCacheOptions& options)
     : geometry_(std::move(geometry)),
+      full_bytes_(options.budget_bytes),
       budget_bytes_(options.budget_bytes),
       strict_(options.strict),
       first_id_(first_ids(geometry_)) {
@@ -104,7 +105,8 @@ void ExpertCache::Impl::open_demand(std::span<const ExpertWant> wants) {
       count<&ExpertCacheStats::skips>();
       continue;
     }
-    if (high().may_evict()) policy_->on_use(id, version.tier->precision, step_);
+    // Even if all are resident: the budget may shrink, and then the policy should know.
+    policy_->on_use(id, version.tier->precision, step_);
     const bool hit = version.slot >= 0 && info(version.slot).state == SlotState::kReady;
     hit ? count<&ExpertCacheStats::hits>() : count<&ExpertCacheStats::misses>();
     if (version.tier != &high())
@@ -261,7 +263,7 @@ bool ExpertCache::Impl::prefetch(std::span<const ExpertWant> wants) {
     if (slot < 0) {
       all_there = false;
       // Half of the slots at most: the rest serves what is certain.
-      if (static_cast<int>(predicted_.size()) >= tier.n_slots / 2) continue;
+      if (static_cast<int>(predicted_.size()) >= tier.n_usable / 2) continue;
       slot = take_slot(tier, layer);
       if (slot < 0) continue;
       assign(tier, slot, want.key);
@@ -290,7 +292,7 @@ std::vector<ExpertKey> ExpertCache::Impl::preload_order() const {
   for (size_t i = 0; i < geometry_.layers.size(); i++)
     for (int32_t e = 0; e < geometry_.layers[i].n_experts; e++)
       keys.push_back({static_cast<int32_t>(i), e});
-  if (tiers_[0].may_evict())
+  if (tiers_[0].budget_bytes < tiers_[0].sizes.total)
     std::stable_sort(keys.begin(), keys.end(),
                      [](ExpertKey a, ExpertKey b) { return a.expert < b.expert; });
   return keys;

@@ -36,14 +36,15 @@ struct SlotInfo {
 // Slots of one precision: global numbers [first_slot, first_slot + n_slots).
 struct Tier {
   Precision precision = Precision::kHigh;
-  uint64_t budget_bytes = 0;
-  std::vector<ExpertLayout> layouts;  // [layer]
+  uint64_t budget_bytes = 0, full_bytes = 0;  // now, and as constructed
+  std::vector<ExpertLayout> layouts;          // [layer]
   ExpertSizes sizes;
   int first_slot = 0, n_slots = 0;
+  int n_usable = 0;              // slots that the present budget has room for, about
   std::vector<int32_t> slot_of;  // [dense id] global slot or -1
   std::unique_ptr<SlotPool> pool;
 
-  bool may_evict() const { return budget_bytes < sizes.total; }
+  uint64_t least_bytes() const { return n_slots > 0 ? sizes.largest : 0; }
   std::byte* data(int slot) { return pool->data(slot - first_slot); }
 };
 
@@ -99,6 +100,9 @@ struct ExpertCache::Impl {
   bool prefetch(std::span<const ExpertWant> wants);
   void preload(const std::function<void(uint64_t, uint64_t)>& progress);
 
+  void set_budget(uint64_t bytes);
+  uint64_t least_bytes() const { return tiers_[0].least_bytes() + tiers_[1].least_bytes(); }
+
   Tier& high() { return tiers_[0]; }
   bool resident() { return high().budget_bytes >= high().sizes.total; }
 
@@ -118,8 +122,8 @@ struct ExpertCache::Impl {
   std::vector<ExpertKey> preload_order() const;
   template <uint64_t ExpertCacheStats::*Counter>
   void count(uint64_t n = 1) {
-    constexpr auto i = static_cast<size_t>(std::find(kStats.begin(), kStats.end(), Counter) -
-                                           kStats.begin());
+    constexpr auto i =
+        static_cast<size_t>(std::find(kStats.begin(), kStats.end(), Counter) - kStats.begin());
     static_assert(i < kNStats);
     stats_[i].fetch_add(n, std::memory_order_relaxed);
   }
@@ -134,6 +138,9 @@ struct ExpertCache::Impl {
   void pump();
   int make_room(Tier& tier, int layer);
   int take_slot(Tier& tier, int layer);
+  bool evict_one(const Tier& tier, int layer);
+  void resize_tier(Tier& tier, uint64_t bytes);
+  void move_slot(Tier& tier, int from, int to);
   void assign(Tier& tier, int slot, ExpertKey key);
   LoadJob make_job(int slot);
   void apply(std::vector<LoadResult> results);
@@ -148,7 +155,8 @@ struct ExpertCache::Impl {
   void cancel_prefetch(int slot);
 
   ExpertGeometry geometry_;
-  const uint64_t budget_bytes_;
+  const uint64_t full_bytes_;  // the budget as constructed
+  uint64_t budget_bytes_;      // at present
   const bool strict_;
   std::vector<int32_t> first_id_;         // [layer] dense id of its expert 0
   std::array<Tier, 2> tiers_;             // [Precision]; the low one may have no slots

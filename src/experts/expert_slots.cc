@@ -25,7 +25,7 @@ int ExpertCache::Impl::copy_of(int slot) {
 
 void ExpertCache::Impl::make_tier(Tier& tier, uint64_t budget_bytes, const Backend& backend) {
   const std::vector<ExpertLayer>& layers = layers_of(geometry_, tier.precision);
-  tier.budget_bytes = budget_bytes;
+  tier.budget_bytes = tier.full_bytes = budget_bytes;
   tier.layouts = make_layouts(geometry_, backend, tier.precision);
   tier.sizes = measure(layers, tier.layouts);
   tier.slot_of.assign(static_cast<size_t>(tier.sizes.n_experts), -1);
@@ -35,7 +35,7 @@ void ExpertCache::Impl::make_tier(Tier& tier, uint64_t budget_bytes, const Backe
     fail(Code::kResourceExhausted,
          "[experts] expected a cache of at least {} bytes (one expert), the budget is {}",
          tier.sizes.largest, budget_bytes);
-  tier.n_slots = max_resident(layers, tier.layouts, budget_bytes);
+  tier.n_slots = tier.n_usable = max_resident(layers, tier.layouts, budget_bytes);
   slots_.resize(slots_.size() + static_cast<size_t>(tier.n_slots));
   expert_of_.resize(slots_.size(), -1);
   evictable_.resize(slots_.size(), 0);
@@ -75,15 +75,72 @@ int ExpertCache::Impl::take_slot(Tier& tier, int layer) {
   while (true) {
     const int slot = tier.pool->take(n_bytes);
     if (slot >= 0) return slot + tier.first_slot;
-    const int copy = policy_->choose_victim(
-        {.pool = tier.precision, .layer = demand_.open ? demand_.layer : layer, .step = step_});
-    if (copy < 0) return -1;
-    const int id = tier.precision == Precision::kHigh ? copy : copy - tiers_[0].sizes.n_experts;
-    const int victim = tier.slot_of[static_cast<size_t>(id)];
-    HOB_CHECK(victim >= 0 && evictable_[static_cast<size_t>(victim)]);
-    empty_slot(victim);
-    count<&ExpertCacheStats::evictions>();
+    if (!evict_one(tier, demand_.open ? demand_.layer : layer)) return -1;
   }
+}
+
+// Empties the slot that the policy can spare when `layer` needs room; false: it can spare none.
+bool ExpertCache::Impl::evict_one(const Tier& tier, int layer) {
+  const int copy = policy_->choose_victim({.pool = tier.precision, .layer = layer, .step = step_});
+  if (copy < 0) return false;
+  const int id = tier.precision == Precision::kHigh ? copy : copy - tiers_[0].sizes.n_experts;
+  const int victim = tier.slot_of[static_cast<size_t>(id)];
+  HOB_CHECK(victim >= 0 && evictable_[static_cast<size_t>(victim)]);
+  empty_slot(victim);
+  count<&ExpertCacheStats::evictions>();
+  return true;
+}
+
+// --- another budget ---
+
+void ExpertCache::Impl::set_budget(uint64_t bytes) {
+  HOB_CHECK(!demand_.open && n_pinned_ == 0);
+  bytes = std::clamp(bytes, least_bytes(), std::max(least_bytes(), full_bytes_));
+  if (bytes == budget_bytes_ || high().n_slots == 0) return;
+  if (bytes < budget_bytes_) {
+    // Nothing may be in the way of an eviction: guesses end, and what is being read (guesses, or
+    // what a demand gave up) arrives first. That is at most what the reader has in flight.
+    end_predictions(INT32_MAX);
+    for (const int slot : loader_->cancel_queued()) {
+      n_loading_--;
+      empty_slot(slot);
+    }
+    while (n_loading_ > 0) apply(loader_->wait());
+  }
+  Tier& low = tiers_[1];
+  uint64_t low_bytes = low.full_bytes;
+  if (low.n_slots > 0 && bytes < full_bytes_) {  // each tier keeps its share
+    const double share = static_cast<double>(low.full_bytes) / static_cast<double>(full_bytes_);
+    low_bytes = std::clamp(
+        static_cast<uint64_t>(share * static_cast<double>(bytes)), low.least_bytes(),
+        std::max(low.least_bytes(), std::min(low.full_bytes, bytes - high().least_bytes())));
+  }
+  resize_tier(high(), bytes - low_bytes);
+  if (low.n_slots > 0) resize_tier(low, low_bytes);
+  budget_bytes_ = bytes;
+}
+
+void ExpertCache::Impl::resize_tier(Tier& tier, uint64_t bytes) {
+  // Between two steps: the first layer is what comes next.
+  const int last_layer = static_cast<int>(geometry_.layers.size()) - 1;
+  while (tier.pool->held_bytes() > bytes) HOB_CHECK(evict_one(tier, last_layer));
+  tier.budget_bytes = bytes;
+  tier.n_usable = bytes == tier.full_bytes
+                      ? tier.n_slots
+                      : std::min(tier.n_slots, static_cast<int>(bytes / tier.sizes.largest));
+  tier.pool->set_budget(bytes, [&](int from, int to) {
+    move_slot(tier, from + tier.first_slot, to + tier.first_slot);
+  });
+}
+
+// The bytes moved. The policy knows copies, not slots.
+void ExpertCache::Impl::move_slot(Tier& tier, int from, int to) {
+  const size_t f = static_cast<size_t>(from), t = static_cast<size_t>(to);
+  HOB_CHECK(slots_[f].state == SlotState::kReady && slots_[t].state == SlotState::kEmpty);
+  std::swap(slots_[f], slots_[t]);
+  std::swap(expert_of_[f], expert_of_[t]);
+  std::swap(evictable_[f], evictable_[t]);
+  tier.slot_of[static_cast<size_t>(expert_of_[t])] = to;
 }
 
 void ExpertCache::Impl::assign(Tier& tier, int slot, ExpertKey key) {

@@ -107,6 +107,10 @@ void print_experts(const ServeStats& s, Page& page) {
              "Sequences that decode together while experts are streamed; 0 = all.", s.decode_width);
   page.gauge("hob:expert_slots_bytes", "Memory of the expert slots.",
              static_cast<double>(s.expert_slots_bytes));
+  page.gauge("hob:expert_budget_bytes", "Memory that the expert slots may have at present.",
+             static_cast<double>(s.expert_budget_bytes));
+  page.counter("hob:memory_pressure_shrinks_total",
+               "Times that memory pressure shrank the expert cache.", s.n_memory_shrinks);
 }
 
 }  // namespace

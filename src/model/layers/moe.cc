@@ -85,6 +85,10 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
 }
 
 void MoeBlock::compute_chosen(const LayerContext& ctx, ExpertDemand demand, int k) {
+  struct EndLeases {  // even when a step fails half-way
+    ~EndLeases() { leases.clear(); }
+    std::vector<ExpertLease>& leases;
+  } const end_leases{leases_};
   while (true) {
     {
       const ScopedTime wait(ctx.times[Stage::kDiskWait]);

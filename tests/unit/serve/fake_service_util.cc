@@ -216,6 +216,8 @@ ServeStats FakeService::stats() const {
   stats.experts.hits = 10;
   stats.experts.low_hits = 3;
   stats.experts.bytes_read = 4096;
+  stats.expert_budget_bytes = 1 << 20;
+  stats.n_memory_shrinks = 5;
   return stats;
 }
 

@@ -47,6 +47,8 @@ TEST(MetricsPage, EngineAndExperts) {
   EXPECT_EQ(sample(text, with_labels("hob:expert_hits_total", R"(precision="high")")), 7);
   EXPECT_EQ(sample(text, with_labels("hob:expert_hits_total", R"(precision="low")")), 3);
   EXPECT_EQ(sample(text, with_labels("hob:expert_read_bytes_total")), 4096);
+  EXPECT_EQ(sample(text, with_labels("hob:expert_budget_bytes")), 1 << 20);
+  EXPECT_EQ(sample(text, with_labels("hob:memory_pressure_shrinks_total")), 5);
   for (const char* name :
        {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:prefix_cache_queries_total",
         "vllm:prefix_cache_hits_total", "vllm:num_preemptions_total", "vllm:prompt_tokens_total"})
