@@ -41,7 +41,8 @@ void ServingLoop::note_streaming() {
   stream_ = {.streaming = true,
              .prefill_bytes = total - std::min(total, setup_.experts->used_bytes()),
              .decode_bytes_since_prefill = 0,
-             .n_steps_since_prefill = kMaxHeldSteps};
+             .n_steps_since_prefill = kMaxHeldSteps,
+             .max_decodes = 0};
 }
 
 void ServingLoop::set_expert_budget(uint64_t bytes) {
