@@ -80,9 +80,9 @@ class TopP {
     size_t last = 0;
     while (last + 1 < kBins && sum + masses_[last] < wanted) sum += masses_[last++];
     std::erase_if(candidates_, [&](const Candidate& c) { return bin(c.logit) > last; });
-    const auto tail =
-        std::stable_partition(candidates_.begin(), candidates_.end(),
-                              [&](const Candidate& c) { return bin(c.logit) < last; });
+    // stable_partition would allocate a buffer whose new and delete ASan does not match.
+    const auto tail = std::partition(candidates_.begin(), candidates_.end(),
+                                     [&](const Candidate& c) { return bin(c.logit) < last; });
     std::sort(tail, candidates_.end(), better);
     auto end = tail;
     while (end != candidates_.end() && (end == candidates_.begin() || sum < wanted))
