@@ -11,6 +11,7 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "engine/completion_engine.h"
+#include "experts/faulty_reader.h"
 #include "options.h"
 #include "output.h"
 #include "serve/engine_service.h"
@@ -35,6 +36,7 @@ struct Options {
   std::string kv_reserve = "none";
   std::vector<std::string> names;
   std::string api_key_file, body_limit, chat_format;
+  std::string faults;  // of a test: see experts/faulty_reader.h
 };
 
 const std::map<std::string, KvReserve> kReserves = {{"none", KvReserve::kNone},
@@ -57,6 +59,7 @@ void check_options(Options& o) {
       throw UsageError(fmt::format("[usage] --body-limit: expected at most {}, got {}",
                                    format_size(HttpLimits().max_bodies_bytes), o.body_limit));
   }
+  if (!o.faults.empty()) parse_fault_plan(o.faults);
   for (const std::string& name : o.names)
     if (name.empty()) throw UsageError("[usage] --alias: expected a name, got an empty one");
 }
@@ -164,6 +167,10 @@ std::unique_ptr<ModelSession> load_to_serve(const Options& o, ServerState& state
                                             const StopSignals& signals) {
   state.set_progress("planning", 0);
   ModelPlan plan = plan_to_serve(o);
+  if (!o.faults.empty())
+    plan.cache.wrap_reader = [faults = parse_fault_plan(o.faults)](auto reader) {
+      return make_faulty_reader(std::move(reader), faults);
+    };
   note_kl(o.common, plan);
   ProgressBar bar(o.common.quiet);
   return ModelSession::load(
@@ -277,6 +284,8 @@ Runner setup_serve(CLI::App& app) {
   app.add_option("--request-timeout", o->config.request_timeout_s,
                  "seconds after which a request ends with an error; default: none")
       ->check(CLI::Range(1, 86400));
+  app.add_option("--inject-faults", o->faults, "RATE:SEED: expert reads fail at random")
+      ->group("");  // for tests: not in --help
   return [o] { serve(*o); };
 }
 

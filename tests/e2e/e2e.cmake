@@ -10,4 +10,9 @@ if(TARGET hob AND NOT CMAKE_CROSSCOMPILING)
       set_property(TEST e2e.${topic} APPEND PROPERTY ENVIRONMENT "SANITIZED=1")
     endif()
   endforeach()
+  # Five minutes of random load. `ctest -LE slow` leaves it out; the cost makes a parallel run begin with it.
+  add_test(NAME e2e.soak COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/soak_test.py $<TARGET_FILE:hob>
+           ${CMAKE_CURRENT_SOURCE_DIR}/data --seconds 300)
+  set_tests_properties(e2e.soak PROPERTIES LABELS "e2e;slow" TIMEOUT 2400 COST 1000
+                       ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
 endif()

@@ -15,8 +15,8 @@ CTX = 256
 class Server:
     """`hob serve` on a free port; its stderr is collected."""
 
-    def __init__(self, test, *args, wait=True, ctx=CTX, model=TINY, before_start=None):
-        self.env = dict(os.environ, XDG_RUNTIME_DIR=str(test.tmp))
+    def __init__(self, test, *args, wait=True, ctx=CTX, model=TINY, before_start=None, env=None):
+        self.env = dict(os.environ, XDG_RUNTIME_DIR=str(test.tmp), **(env or {}))
         self.process = subprocess.Popen(
             [HOB, "serve", str(model), "--port", "0", "--ctx", str(ctx), "--threads", "1", "--chat-format", "chatml",
              *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env,
