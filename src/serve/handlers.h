@@ -20,6 +20,7 @@ Answer show_model(const ServeContext& context, const HttpRequest& request);
 // tokenize.cc
 Answer tokenize(const ServeContext& context, const HttpRequest& request);
 Answer detokenize(const ServeContext& context, const HttpRequest& request);
+Answer tokenizer_info(const ServeContext& context, const HttpRequest& request);
 // ollama_info.cc
 Answer ollama_root(const ServeContext& context, const HttpRequest& request);
 Answer ollama_version(const ServeContext& context, const HttpRequest& request);

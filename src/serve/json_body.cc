@@ -138,15 +138,27 @@ void JsonFields::refuse_if_used(const char* name) const {
   not_supported(name);
 }
 
+std::optional<int64_t> whole_number(const Json& value) {
+  if (value.is_number_unsigned()) {
+    const auto x = value.get<uint64_t>();
+    return x <= static_cast<uint64_t>(INT64_MAX) ? std::optional(static_cast<int64_t>(x))
+                                                 : std::nullopt;
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  constexpr double kExact = 9007199254740992;  // 2^53: above, doubles skip integers
+  if (!value.is_number_float()) return std::nullopt;
+  const auto x = value.get<double>();
+  if (!(std::abs(x) <= kExact) || x != std::trunc(x)) return std::nullopt;
+  return static_cast<int64_t>(x);
+}
+
 std::optional<int64_t> JsonFields::integer(const char* name, int64_t least, int64_t most) const {
   const Json* value = find(name);
   if (!value) return std::nullopt;
-  const bool fits =
-      value->is_number_integer() &&
-      (!value->is_number_unsigned() || value->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX));
-  if (!fits || value->get<int64_t>() < least || value->get<int64_t>() > most)
+  const auto x = whole_number(*value);
+  if (!x || *x < least || *x > most)
     refuse(name, fmt::format("an integer from {} to {}", least, most));
-  return value->get<int64_t>();
+  return x;
 }
 
 std::optional<double> JsonFields::number(const char* name, double least, double most) const {
@@ -184,13 +196,13 @@ std::vector<int32_t> token_list(const Json& list, int n_vocab, const std::string
   std::vector<int32_t> ids;
   ids.reserve(list.size());
   for (const Json& item : list) {
-    const bool fits = item.is_number_integer() && item >= 0 && item < n_vocab;
-    if (!fits)
+    const auto id = whole_number(item);
+    if (!id || *id < 0 || *id >= n_vocab)
       throw ApiError(400,
                      fmt::format("{}: expected token ids from 0 to {}, entry {} is {}", name,
                                  n_vocab - 1, ids.size(), quoted(item)),
                      name);
-    ids.push_back(item.get<int32_t>());
+    ids.push_back(static_cast<int32_t>(*id));
   }
   return ids;
 }

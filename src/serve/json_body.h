@@ -29,7 +29,7 @@ Json parse_json_object(std::string_view body, const JsonLimits& limits = {});
 std::string dump_json(const OrderedJson& value);
 
 // One object's fields. Every getter: nullopt when missing or null, ApiError(400) naming the field
-// when it has the wrong type or range. Integers must be written as integers.
+// when it has the wrong type or range.
 class JsonFields {
  public:
   // `path`: of the object in the body, e.g. "options."; goes in front of names in errors.
@@ -59,6 +59,9 @@ class JsonFields {
   std::string path_;
 };
 
+// The integer that `value` is: 3 and, as JSON Schema sees it, 3.0. nullopt for anything else and
+// outside int64.
+std::optional<int64_t> whole_number(const Json& value);
 // A list of token ids; `name` for errors.
 std::vector<int32_t> token_list(const Json& list, int n_vocab, const std::string& name);
 // A value for an error message: short.

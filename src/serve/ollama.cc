@@ -14,11 +14,9 @@ SamplingParams sampling_params(const JsonFields& o) {
   SamplingParams s;
   s.temperature = static_cast<float>(o.number("temperature", 0, 100).value_or(0.8));
   s.top_k = static_cast<int>(o.integer("top_k", 0, INT32_MAX).value_or(40));
-  s.top_p = static_cast<float>(o.number("top_p", 0, 1).value_or(0.9));
-  if (s.top_p == 0) o.refuse("top_p", "a number above 0 and up to 1");
+  s.top_p = top_p(o, 0.9f);
   s.min_p = static_cast<float>(o.number("min_p", 0, 1).value_or(0));
-  s.repetition_penalty = static_cast<float>(o.number("repeat_penalty", 0, 100).value_or(1.1));
-  if (s.repetition_penalty == 0) o.refuse("repeat_penalty", "a number above 0");
+  s.repetition_penalty = repetition_penalty(o, "repeat_penalty", 1.1f);
   s.presence_penalty = static_cast<float>(o.number("presence_penalty", -2, 2).value_or(0));
   s.frequency_penalty = static_cast<float>(o.number("frequency_penalty", -2, 2).value_or(0));
   // Ollama: 0 = no penalties, -1 = all of the context. Ours: 0 = all.
@@ -74,9 +72,10 @@ std::vector<TokenId> generate_prompt(const JsonFields& body, const LoadedModel& 
 }  // namespace
 
 void check_ollama_model(const JsonFields& body, const LoadedModel& model) {
-  const char* field = body.has("model") ? "model" : "name";
-  const auto name = body.string(field);
-  if (!name || name->empty()) body.refuse(field, "the model's name");
+  // Ollama's own client in Go sends both, "name" empty.
+  const auto newer = body.string("model"), older = body.string("name");
+  const auto& name = newer && !newer->empty() ? newer : older;
+  if (!name || name->empty()) body.refuse("model", "the model's name");
   if (!model.answers_to(*name))
     throw ApiError(404, fmt::format("model '{}' not found, '{}' is there", *name, model.facts.name),
                    "model");
@@ -114,10 +113,10 @@ Answer ollama_chat(const ServeContext& context, const HttpRequest& request) {
   check_ollama_model(body, *model);
   const bool stream = body.flag("stream", true);
   const bool unload = keep_alive_is_zero(body);
+  CompletionRequest r = ollama_request(body, *model);
   const Json* messages = body.find("messages");
   if (!messages || (messages->is_array() && messages->empty()))
     return ollama_loaded(*model, OllamaKind::kChat, unload);
-  CompletionRequest r = ollama_request(body, *model);
   r.prompt = chat_prompt(*model, chat_messages(body, "messages"));
   return job_of(std::move(r), model, OllamaKind::kChat, stream);
 }
@@ -129,9 +128,9 @@ Answer ollama_generate(const ServeContext& context, const HttpRequest& request) 
   check_ollama_model(body, *model);
   const bool stream = body.flag("stream", true);
   const bool unload = keep_alive_is_zero(body);
+  CompletionRequest r = ollama_request(body, *model);
   const std::string prompt = body.string("prompt").value_or("");
   if (prompt.empty()) return ollama_loaded(*model, OllamaKind::kGenerate, unload);
-  CompletionRequest r = ollama_request(body, *model);
   r.prompt = generate_prompt(body, *model, prompt);
   return job_of(std::move(r), model, OllamaKind::kGenerate, stream);
 }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cfloat>
 #include <random>
 
 #include "base/error.h"
@@ -9,7 +11,7 @@
 namespace hob {
 namespace {
 
-constexpr double kMaxTemperature = 100, kMaxPenalty = 2, kMaxRepetitionPenalty = 100;
+constexpr double kMaxTemperature = 100, kMaxPenalty = 2;
 constexpr size_t kMaxLogitBias = 1024, kMaxStopTokens = 1024;
 
 // They would change the answer.
@@ -81,14 +83,11 @@ SamplingParams sampling_params(const JsonFields& body) {
   SamplingParams s;
   // OpenAI's and vLLM's defaults: the model's own distribution.
   s.temperature = static_cast<float>(body.number("temperature", 0, kMaxTemperature).value_or(1));
-  s.top_p = static_cast<float>(body.number("top_p", 0, 1).value_or(1));
-  if (s.top_p == 0) body.refuse("top_p", "a number above 0 and up to 1");
+  s.top_p = top_p(body, 1);
   s.top_k = static_cast<int>(body.integer("top_k", -1, INT32_MAX).value_or(0));
   if (s.top_k < 0) s.top_k = 0;  // -1 = off, as 0
   s.min_p = static_cast<float>(body.number("min_p", 0, 1).value_or(0));
-  s.repetition_penalty =
-      static_cast<float>(body.number("repetition_penalty", 0, kMaxRepetitionPenalty).value_or(1));
-  if (s.repetition_penalty == 0) body.refuse("repetition_penalty", "a number above 0");
+  s.repetition_penalty = repetition_penalty(body, "repetition_penalty", 1);
   s.presence_penalty =
       static_cast<float>(body.number("presence_penalty", -kMaxPenalty, kMaxPenalty).value_or(0));
   s.frequency_penalty =
@@ -141,6 +140,17 @@ uint64_t seed_or_random(std::optional<int64_t> seed) {
   if (seed) return static_cast<uint64_t>(*seed);
   std::random_device device;
   return static_cast<uint64_t>(device()) << 32 | device();
+}
+
+float top_p(const JsonFields& fields, float otherwise) {
+  const double p = fields.number("top_p", 0, 1).value_or(otherwise);
+  if (p == 0) fields.refuse("top_p", "a number above 0 and up to 1");
+  return std::max(static_cast<float>(p), FLT_MIN);  // what float cannot tell from 0 is not 0
+}
+
+float repetition_penalty(const JsonFields& fields, const char* name, float otherwise) {
+  constexpr double kLeast = 0.01, kMost = 100;
+  return static_cast<float>(fields.number(name, kLeast, kMost).value_or(otherwise));
 }
 
 std::vector<std::string> stop_strings(const JsonFields& fields, const char* name) {

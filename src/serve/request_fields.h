@@ -26,6 +26,8 @@ void check_model_name(const JsonFields& body, const LoadedModel& model);
 // Everything that would change the answer and is not there yet is refused.
 CompletionRequest sampling_request(const JsonFields& body, const LoadedModel& model);
 
+float top_p(const JsonFields& fields, float otherwise);
+float repetition_penalty(const JsonFields& fields, const char* name, float otherwise);
 std::vector<std::string> stop_strings(const JsonFields& fields, const char* name);
 // Random when the client gave none.
 uint64_t seed_or_random(std::optional<int64_t> seed);

@@ -22,6 +22,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/models/{id}", show_model},
     {"POST", "/tokenize", tokenize, true, false},
     {"POST", "/detokenize", detokenize, true, false},
+    {"GET", "/tokenizer_info", tokenizer_info},
     {"GET", "/", ollama_root},
     {"GET", "/api/version", ollama_version},
     {"GET", "/api/tags", ollama_tags},

@@ -1,4 +1,4 @@
-// POST /tokenize, /detokenize: vLLM's shapes.
+// POST /tokenize, /detokenize, GET /tokenizer_info: vLLM's shapes.
 #include "serve/handlers.h"
 #include "serve/logprobs_json.h"
 
@@ -6,14 +6,14 @@ namespace hob {
 namespace {
 
 std::vector<TokenId> tokens_of(const JsonFields& body, const LoadedModel& model) {
+  const auto prompt = body.string("prompt");
+  const bool add_special = body.flag("add_special_tokens", true);
   if (body.has("messages")) {
     if (!body.flag("add_generation_prompt", true)) body.not_supported("add_generation_prompt");
     return chat_prompt(model, chat_messages(body, "messages"));
   }
-  const auto prompt = body.string("prompt");
   if (!prompt) body.refuse("prompt", "a string (or messages)");
-  return model.tokenizer->encode(
-      *prompt, {.add_special = body.flag("add_special_tokens", true), .parse_special = true});
+  return model.tokenizer->encode(*prompt, {.add_special = add_special, .parse_special = true});
 }
 
 }  // namespace
@@ -23,12 +23,13 @@ Answer tokenize(const ServeContext& context, const HttpRequest& request) {
   const Json json = parse_json_object(request.body);
   const JsonFields body(json);
   check_model_name(body, *model);
+  const bool with_strings = body.flag("return_token_strs");
   const std::vector<TokenId> tokens = tokens_of(body, *model);
   OrderedJson out = {{"count", tokens.size()},
                      {"max_model_len", model->service->max_model_len()},
                      {"tokens", tokens},
                      {"token_strs", nullptr}};
-  if (body.flag("return_token_strs")) {
+  if (with_strings) {
     out["token_strs"] = OrderedJson::array();
     for (TokenId id : tokens) out["token_strs"].push_back(token_name(*model->tokenizer, id));
   }
@@ -43,6 +44,23 @@ Answer detokenize(const ServeContext& context, const HttpRequest& request) {
   const auto tokens = body.tokens("tokens", model->tokenizer->n_vocab());
   if (!tokens) body.refuse("tokens", "a list of token ids");
   return json_reply({{"prompt", model->tokenizer->decode(*tokens, true)}});
+}
+
+// What clients without a tokenizer of their own ask, e.g. lm-eval with tokenizer_backend=remote.
+Answer tokenizer_info(const ServeContext& context, const HttpRequest&) {
+  const ModelPtr model = context.require_model();
+  const Tokenizer& t = *model->tokenizer;
+  const auto name = [&](TokenId id) {
+    return id < 0 ? OrderedJson(nullptr) : OrderedJson(t.piece(id, true));
+  };
+  const std::string& chat = model->facts.chat_template;
+  return json_reply({{"tokenizer_class", "hob"},
+                     {"bos_token", name(t.bos())},
+                     {"eos_token", name(t.eos())},
+                     {"add_bos_token", t.adds_bos()},
+                     {"vocab_size", t.n_vocab()},
+                     {"model_max_length", model->service->max_model_len()},
+                     {"chat_template", chat.empty() ? OrderedJson(nullptr) : OrderedJson(chat)}});
 }
 
 }  // namespace hob

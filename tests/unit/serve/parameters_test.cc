@@ -103,7 +103,7 @@ TEST_F(Parameters, Item30n) {
 }
 
 TEST_F(Parameters, Item30maxTokens) {
-  for (const char* n : {"-1", "0", "2147483648", "99999999999999999999", "1e3", "\"7\""}) {
+  for (const char* n : {"-1", "0", "2147483648", "99999999999999999999", "1.5", "\"7\""}) {
     refused(with(std::string(R"("max_tokens":)") + n), "max_tokens");
     refused(chat_with(std::string(R"("max_tokens":)") + n), "max_tokens");
     refused(chat_with(std::string(R"("max_completion_tokens":)") + n), "max_completion_tokens");
@@ -148,6 +148,10 @@ TEST_F(Parameters, Item30temperature) {
 TEST_F(Parameters, Item30topP) {
   for (const char* p : {"0", "-0.5", "2", "1.0001"})
     both_refuse(std::string(R"("top_p":)") + p, "top_p");
+  // Above 0 for a double, but not for a float.
+  const SamplingParams s = sent(R"("top_p":5e-324)").sampling;
+  EXPECT_GT(s.top_p, 0);
+  EXPECT_NO_THROW(s.check());
 }
 
 TEST_F(Parameters, Item30topK) {
@@ -169,7 +173,7 @@ TEST_F(Parameters, Item30penalties) {
   for (const char* name : {"presence_penalty", "frequency_penalty"})
     for (const char* p : {"-2.1", "2.1", "1e30", "\"0\""})
       both_refuse("\"" + std::string(name) + "\":" + p, name);
-  for (const char* p : {"0", "-1", "1e9"})
+  for (const char* p : {"0", "-1", "1e9", "1e-150"})  // a logit divided by the last is no number
     both_refuse(std::string(R"("repetition_penalty":)") + p, "repetition_penalty");
 }
 

@@ -249,6 +249,19 @@ TEST(Tokenize, VllmsShapes) {
   EXPECT_EQ(fake.reply(post("/detokenize", R"({"tokens":[999]})")).status, 400);
   EXPECT_EQ(fake.reply(post("/detokenize", "{}")).status, 400);
   EXPECT_EQ(fake.reply(post("/tokenize", "{}")).status, 400);
+  // Fields that do not matter for this request are checked all the same.
+  for (const char* more :
+       {R"("add_special_tokens":1)", R"("prompt":1)", R"("return_token_strs":1)"})
+    EXPECT_EQ(fake.reply(post("/tokenize", chat_body(more))).status, 400) << more;
+}
+
+TEST(Tokenize, InfoAsLmEvalReadsIt) {
+  FakeServer fake;
+  const json info = json::parse(fake.reply(get("/tokenizer_info")).body);
+  EXPECT_EQ(info["vocab_size"], fake.tokenizer.n_vocab());
+  EXPECT_EQ(info["eos_token"], fake.tokenizer.piece(fake.tokenizer.eos(), true));
+  EXPECT_EQ(info["add_bos_token"], fake.tokenizer.adds_bos());
+  EXPECT_EQ(info["model_max_length"], 512);
 }
 
 TEST(Ollama, ChatStreamsLines) {
@@ -293,6 +306,8 @@ TEST(Ollama, WithoutAPromptItSaysThatTheModelIsLoaded) {
       json::parse(fake.reply(post("/api/chat", R"({"model":"fake","messages":[],"keep_alive":0})"))
                       .body)["done_reason"],
       "unload");
+  for (const char* path : {"/api/generate", "/api/chat"})
+    EXPECT_EQ(fake.reply(post(path, R"({"model":"fake","options":{"top_k":-1}})")).status, 400);
 }
 
 TEST(Ollama, ErrorsHaveItsShape) {
@@ -327,6 +342,11 @@ TEST(Ollama, Describes) {
   const json show = json::parse(fake.reply(post("/api/show", R"({"model":"fake"})")).body);
   EXPECT_EQ(show["model_info"]["general.architecture"], "olmoe");
   EXPECT_EQ(fake.reply(post("/api/show", R"({"model":"none"})")).status, 404);
+  for (const char* name :
+       {R"({"name":"fake"})", R"({"model":"fake","name":""})", R"({"model":"","name":"fake"})"})
+    EXPECT_EQ(fake.reply(post("/api/show", name)).status, 200) << name;
+  EXPECT_EQ(fake.reply(post("/api/show", R"({"model":""})")).status, 400);
+  EXPECT_EQ(fake.reply(post("/api/show", R"({"model":"fake","name":{}})")).status, 400);
 }
 
 }  // namespace
