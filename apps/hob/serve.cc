@@ -95,27 +95,47 @@ SessionOptions serve_session_options(const Options& o) {
   return s;
 }
 
+uint64_t logit_row_bytes(const ModelPlan& plan) {
+  return static_cast<uint64_t>(plan.layout.spec.n_vocab) * sizeof(float);
+}
+
+// Prompt logprobs want the logits of every row, not of one per sequence: a step computes at most
+// this many of them. A hundredth of the memory, because few requests ask for them; and no model
+// streams for their sake. `least`: a plan with hardly any KV.
+int default_logit_rows(const ModelPlan& least) {
+  constexpr uint64_t kMost = 256;
+  const Plan& p = least.plan;
+  uint64_t spare = p.budget_bytes / 100;
+  if (p.resident) spare = std::min(spare, (p.budget_bytes - p.peak_bytes) / 4);
+  const auto n_seqs = static_cast<uint64_t>(least.options.n_seqs);
+  const uint64_t most = std::max(n_seqs, kMost);
+  return static_cast<int>(std::min(most, n_seqs + spare / logit_row_bytes(least)));
+}
+
 // KV for everybody at full length is rarely needed and often larger than the model: by default a
 // quarter of the memory at most, an eighth where experts want every byte of it; but one whole
 // context, and never more than everybody's.
-int default_kv_tokens(SessionOptions options) {
-  const int n_seqs = options.n_seqs;
-  options.kv_tok = kKvBlock;
-  const ModelPlan least = plan_model(options);  // hardly any KV
+int default_kv_tokens(const ModelPlan& least, int n_logit_rows) {
+  const Plan& p = least.plan;
+  const uint64_t for_logits =
+      static_cast<uint64_t>(n_logit_rows - least.options.n_seqs) * logit_row_bytes(least);
   const uint64_t share =
-      least.plan.resident
-          ? std::min(least.plan.budget_bytes / 4, least.plan.budget_bytes - least.plan.peak_bytes)
-          : least.plan.budget_bytes / 8;
+      p.resident ? std::min(p.budget_bytes / 4, p.budget_bytes - p.peak_bytes - for_logits)
+                 : p.budget_bytes / 8;
   const uint64_t bytes = least.layout.kv(least.options.kv).bytes_per_token();
   const auto n_ctx = static_cast<uint64_t>(least.options.n_ctx);
   return static_cast<int>(std::clamp(share / std::max<uint64_t>(1, bytes), n_ctx,
-                                     n_ctx * static_cast<uint64_t>(n_seqs)));
+                                     n_ctx * static_cast<uint64_t>(least.options.n_seqs)));
 }
 
 ModelPlan plan_to_serve(const Options& o) {
   try {
     SessionOptions options = serve_session_options(o);
-    if (options.kv_tok == 0) options.kv_tok = default_kv_tokens(options);
+    SessionOptions least_options = options;
+    least_options.kv_tok = kKvBlock;  // hardly any KV
+    const ModelPlan least = plan_model(least_options);
+    options.max_logit_rows = default_logit_rows(least);
+    if (options.kv_tok == 0) options.kv_tok = default_kv_tokens(least, options.max_logit_rows);
     return plan_model(options);
   } catch (const Error& e) {
     if (e.code() != Code::kResourceExhausted) throw;
