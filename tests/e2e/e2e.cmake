@@ -1,7 +1,7 @@
 # End to end: the built program as a user runs it. One CTest entry per file; Python's standard library only.
 # They start the program themselves and know of no emulator (tests/cross/compare_logits.sh does).
 if(TARGET hob AND NOT CMAKE_CROSSCOMPILING)
-  foreach(topic identity errors commands terminal pack trace precision serve memory)
+  foreach(topic identity errors commands terminal pack trace precision serve memory faults)
     add_test(NAME e2e.${topic} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${topic}_test.py
              $<TARGET_FILE:hob> ${CMAKE_CURRENT_SOURCE_DIR}/data)
     set_tests_properties(e2e.${topic} PROPERTIES LABELS e2e TIMEOUT 900 ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")

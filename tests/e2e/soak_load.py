@@ -34,6 +34,8 @@ class Frozen:
 
     def __init__(self):
         self.last_end = 0.0
+        self.total_s = 0.0
+        self.looked = time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self):
@@ -43,7 +45,15 @@ class Frozen:
             now = time.monotonic()
             if now - before > self.LIMIT_S:
                 self.last_end = now
-            before = now
+                self.total_s += now - before
+            before = self.looked = now
+
+    def now(self):
+        """Time that does not pass while this process is stopped."""
+        before = time.monotonic()
+        if before - self.looked > 1:
+            time.sleep(0.5)
+        return time.monotonic() - self.total_s
 
     def since(self, start):
         time.sleep(0.5)  # the watcher may not have looked yet
