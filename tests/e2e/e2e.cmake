@@ -14,5 +14,8 @@ if(TARGET hob AND NOT CMAKE_CROSSCOMPILING)
   add_test(NAME e2e.soak COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/soak_test.py $<TARGET_FILE:hob>
            ${CMAKE_CURRENT_SOURCE_DIR}/data --seconds 300)
   set_tests_properties(e2e.soak PROPERTIES LABELS "e2e;slow" TIMEOUT 2400 COST 1000
-                       ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1$<$<BOOL:${HOB_SANITIZE}>:;SANITIZED=1>")
+                       ENVIRONMENT "PYTHONDONTWRITEBYTECODE=1")
+  if(HOB_SANITIZE)
+    set_property(TEST e2e.soak APPEND PROPERTY ENVIRONMENT "SANITIZED=1")
+  endif()
 endif()

@@ -1,4 +1,5 @@
 """The server as its clients see it: real sockets, a small real model."""
+import csv
 import http.client
 import json
 import shutil
@@ -153,7 +154,8 @@ class Replicas(HobTest):
             self.assertIn(old, text)
             text = text.replace(old, new)
         config = self.tmp / "haproxy.cfg"
-        config.write_text(text)
+        self.stats = str(self.tmp / "stats")
+        config.write_text(text.replace("global\n", f"global\n    stats socket {self.stats}\n"))
         proxy = subprocess.Popen(["haproxy", "-f", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(lambda: (proxy.kill(), proxy.wait()))
         self.servers[0].until(lambda: self.answers(), "a proxy that answers")
@@ -171,6 +173,15 @@ class Replicas(HobTest):
                            {"Content-Type": "application/json", "X-Session-Id": session, "Host": "localhost"})
         return connection.getresponse()
 
+    def n_in_proxy(self):
+        """Requests that the proxy counts as being with a server; its own checks are not among them."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.stats)
+            s.sendall(b"show stat\n")
+            text = s.makefile().read()
+        rows = csv.DictReader(text.removeprefix("# ").splitlines())
+        return sum(int(r["scur"]) for r in rows if r["svname"].startswith("hob"))
+
     def counts(self):
         return [s.metric("vllm:e2e_request_latency_seconds_count") for s in self.servers]
 
@@ -183,7 +194,7 @@ class Replicas(HobTest):
                 reply.read()
                 # The client has its answer before the proxy counts the request as done; until then its server counts as
                 # busier than the other (hash-balance-factor).
-                time.sleep(0.05)
+                self.servers[0].until(lambda: self.n_in_proxy() == 0, "a proxy at rest")
             added = sorted(a - b for a, b in zip(self.counts(), before))
             self.assertEqual(added, [0, 3])
         self.assertTrue(all(n > 0 for n in self.counts()), self.counts())
