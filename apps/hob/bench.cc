@@ -15,9 +15,8 @@
 #include "command.h"
 #include "engine/machine_probe.h"
 #include "engine/meter.h"
-#include "engine/route_trace.h"
-#include "engine/uniform_routing.h"
 #include "options.h"
+#include "route_replay.h"
 #include "sampling/sampler.h"
 
 namespace hob::app {
@@ -30,8 +29,6 @@ struct Options {
 };
 
 constexpr int kDefaultCtx = 4096;
-// --route-trace uniform: even, independent routing, what `hob plan` assumes without a trace.
-constexpr const char* kUniform = "uniform";
 
 // Runs the tests on sequences that all start at the same depth.
 class Bench {
@@ -181,22 +178,14 @@ void run(const Options& o) {
   SessionOptions options = session_options(o.common);
   options.n_seqs = o.batch;
   options.n_ctx = bench_ctx(o);
-  std::optional<RouteTrace> trace;
-  if (!o.route_trace.empty() && o.route_trace != kUniform) trace = read_route_trace(o.route_trace);
+  RouteReplay replay(o.route_trace);
   ModelPlan plan = plan_model(options);
   check_ctx(o, plan.options.n_ctx);
-  const MoeSpec moe = plan.layout.spec.moe;
-  if (trace) check_trace_fits(*trace, moe.n_experts);
-  if (o.route_trace == kUniform && moe.n_experts == 0)
-    fail(Code::kInvalidArgument, "[trace] expected a model with experts, this one is dense");
+  RouteOverride* routing = replay.fit(plan.layout.spec.moe);
   const MachinePeaks peaks = measure_peaks(plan);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
-  std::optional<TraceRouting> replay;
-  std::optional<UniformRouting> uniform;
-  if (trace) session->decoder().set_route_override(&replay.emplace(*trace));
-  if (o.route_trace == kUniform)
-    session->decoder().set_route_override(&uniform.emplace(moe.n_experts, moe.top_k));
-  run_tests(o, *session, replay ? &*replay : nullptr, peaks);
+  if (routing) session->decoder().set_route_override(routing);
+  run_tests(o, *session, replay.trace(), peaks);
 }
 
 }  // namespace
@@ -212,7 +201,8 @@ Runner setup_bench(CLI::App& app) {
   app.add_option("--batch", o->batch, "sequences at the same time")->check(CLI::Range(1, 1024));
   app.add_option("--depth", o->depth, "tokens already in the KV cache")
       ->check(CLI::Range(0, 1 << 24));
-  app.add_option("--route-trace", o->route_trace, "replay recorded routing, or: uniform");
+  app.add_option("--route-trace", o->route_trace,
+                 "replay recorded routing, a turn per sequence, or: uniform");
   return [o] { run(*o); };
 }
 

@@ -6,10 +6,10 @@
 
 #include "base/size_parse.h"
 #include "command.h"
-#include "engine/route_trace.h"
 #include "engine/speed_report.h"
 #include "options.h"
 #include "output.h"
+#include "route_replay.h"
 
 namespace hob::app {
 namespace {
@@ -106,14 +106,8 @@ void run(const Options& o) {
   SessionOptions options = session_options(o.common);
   options.n_seqs = o.seqs;
   ModelPlan plan = plan_model(options);
-  std::optional<RouteTrace> trace;
-  std::optional<TraceRouting> routing;
-  if (!o.route_trace.empty()) {
-    trace = read_route_trace(o.route_trace);
-    check_trace_fits(*trace, plan.layout.spec.moe.n_experts);
-    routing.emplace(*trace).replay_decode(0);
-  }
-  const SpeedReport report = measure_and_predict(plan, routing ? &*routing : nullptr);
+  RouteReplay replay(o.route_trace);
+  const SpeedReport report = measure_and_predict(plan, replay.fit(plan.layout.spec.moe));
   if (o.common.json) return print_json(o, plan, report);
   print_memory(plan);
   print_speed(o, plan, report);

@@ -14,6 +14,7 @@
 #include "experts/faulty_reader.h"
 #include "options.h"
 #include "output.h"
+#include "route_replay.h"
 #include "serve/engine_service.h"
 #include "serve/http_server.h"
 #include "serve_model.h"
@@ -36,7 +37,8 @@ struct Options {
   std::string kv_reserve = "none";
   std::vector<std::string> names;
   std::string api_key_file, body_limit, chat_format;
-  std::string faults;  // of a test: see experts/faulty_reader.h
+  std::string faults;       // of a test: see experts/faulty_reader.h
+  std::string route_trace;  // of a bench: the answers mean nothing then
 };
 
 const std::map<std::string, KvReserve> kReserves = {{"none", KvReserve::kNone},
@@ -221,9 +223,11 @@ void wait_for_the_end(const Options& o, ServerState& state, CompletionEngine& en
 }
 
 void serve_model(const Options& o, ServerState& state, HttpServer& server,
-                 const StopSignals& signals) {
+                 const StopSignals& signals, RouteReplay& replay) {
   const int64_t start = now_ns();
   const std::unique_ptr<ModelSession> session = load_to_serve(o, state, signals);
+  if (RouteOverride* routing = replay.fit(session->layout().spec.moe))
+    session->decoder().set_route_override(routing);
   const Metadata& metadata = session->file().metadata();
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(metadata);
   CompletionEngine engine(*session, *tokenizer, o.engine);
@@ -248,6 +252,7 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
 void serve(Options o) {
   check_options(o);
   served_chat({}, o.chat_format);  // bad usage before anything is loaded
+  RouteReplay replay(o.route_trace);
   o.engine.memory.enabled = true;
   o.engine.memory.note = [quiet = o.common.quiet](const std::string& line) {
     note(quiet, "hob: " + line);
@@ -267,7 +272,7 @@ void serve(Options o) {
                                      "--api-key-file asks for a key",
                                      o.config.host));
   note(o.common.quiet, fmt::format("hob: listening on {}, loading", address(o, server.port())));
-  serve_model(o, state, server, signals);
+  serve_model(o, state, server, signals, replay);
 }
 
 }  // namespace
@@ -306,6 +311,8 @@ Runner setup_serve(CLI::App& app) {
       ->check(CLI::Range(1, 86400));
   app.add_option("--inject-faults", o->faults, "RATE:SEED: expert reads fail at random")
       ->group("");  // for tests: not in --help
+  app.add_option("--route-trace", o->route_trace, "replay recorded routing, or: uniform")
+      ->group("");  // for benches
   return [o] { serve(*o); };
 }
 

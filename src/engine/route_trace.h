@@ -13,6 +13,7 @@
 // layer without any row has no experts. A further column `predicted` holds what a predictor one
 // layer earlier would have said (`hob trace gen`); others are ignored.
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,33 +47,32 @@ struct RouteTrace {
 
 // All turns. Throws Error naming the line that is wrong, or the choice that is missing.
 std::vector<RouteTrace> read_route_traces(const std::string& path);
-// The first turn.
-RouteTrace read_route_trace(const std::string& path);
 // Throws Error(kInvalidArgument) when the model has fewer experts than the trace names.
 void check_trace_fits(const RouteTrace& trace, int n_experts);
 
-// Forces the trace on the decoder. A model with more layers than the trace starts over at the
-// trace's first layer.
+// Forces traces on the decoder: sequence s replays turn s modulo their number. A model with more
+// layers than the trace starts over at the trace's first layer.
 class TraceRouting : public RouteOverride {
  public:
-  explicit TraceRouting(const RouteTrace& trace) : trace_(&trace) {}
+  // At least one turn, all of one model (as read_route_traces gives them); they outlive this.
+  explicit TraceRouting(std::span<const RouteTrace> turns) : turns_(turns) {}
   // Prompt: position p replays token p of the trace, its decode tokens after its prompt. Decode:
-  // position p replays decode token p - first_position, in a loop; each sequence starts elsewhere,
-  // as independent users would.
+  // position p replays decode token p - first_position, in a loop; each sequence of one turn starts
+  // elsewhere, as independent users would.
   void replay_prompt() { first_decode_position_ = -1; }
   void replay_decode(int first_position) { first_decode_position_ = first_position; }
 
-  int top_k() const override { return trace_->top_k; }
+  int top_k() const override { return turns_[0].top_k; }
   void route(int layer, std::span<const StepRow> rows, int32_t* ids, float* weights) override;
-  // Which token of the trace a row replays.
+  // Which token of its turn a row replays.
   int trace_token(SeqId seq, int position) const;
 
  private:
-  // The choices of a token, or where the trace has none the nearest: those of the next token, else
-  // of the next layer.
-  const TraceChoice* nearest(int token, int layer) const;
+  const RouteTrace& turn_of(SeqId seq) const {
+    return turns_[static_cast<size_t>(seq) % turns_.size()];
+  }
 
-  const RouteTrace* trace_;
+  std::span<const RouteTrace> turns_;
   int first_decode_position_ = -1;
 };
 

@@ -218,6 +218,26 @@ class Replicas(HobTest):
             server.until(lambda: server.metric("vllm:num_requests_running") == 0, "no request that runs")
 
 
+class RecordedRouting(HobTest):
+    """--route-trace, for benches: a server of random weights with the locality of real ones."""
+
+    def misses(self, experts, policy="lru"):
+        trace = self.tmp / "trace.csv"
+        trace.write_text("# model=m arch=x n_layer=1 n_expert=4 n_expert_used=1\n"
+                         "turn,phase,step,layer,slot,expert,weight\n"
+                         + "".join(f"0,1,{t},0,0,{e},1.0\n" for t, e in enumerate(experts)))
+        one = self.json_lines("show", TINY)[0]["experts"]["bytes_per_expert"]
+        server = Server(self, "--expert-cache", 3 * one, "--policy", policy, "--prefetch", "off", "--route-trace", trace)
+        self.assertEqual(server.ask("POST", "/v1/completions", {"prompt": "x", "max_tokens": 32, "ignore_eos": True})[0], 200)
+        return server.metric("hob:expert_misses_total")
+
+    def test_it_decides_the_misses(self):
+        self.assertGreater(self.misses([0, 1, 2, 3]), 8 * self.misses([2, 2, 2, 2]))
+
+    def test_what_does_not_fit_is_refused(self):
+        self.refused(1, "cannot open", "serve", TINY, "--port", 0, "--route-trace", self.tmp / "none.csv")
+
+
 class StartAndStop(HobTest):
     def test_sigterm_finishes_what_runs(self):
         server = Server(self)

@@ -22,7 +22,7 @@ class RouteTraceTest : public testing::Test {
 
   RouteTrace read(const std::string& text) {
     std::ofstream(path_) << text;
-    return read_route_trace(path_);
+    return std::move(read_route_traces(path_).front());
   }
   std::string error(const std::string& text) {
     try {
@@ -85,7 +85,7 @@ TEST_F(RouteTraceTest, PromptLayerByLayerWithoutTheLastLayersRows) {
   EXPECT_TRUE(t.has(1, 1));
   EXPECT_EQ(t.at(1, 0)[1].expert, 4);
   // A replay takes the nearest that is there.
-  TraceRouting routing(t);
+  TraceRouting routing({&t, 1});
   routing.replay_prompt();
   const StepRow row{.token = 0, .position = 0, .seq = 0, .kv_write_slot = 0, .kv_read = {}};
   int32_t ids[2];
@@ -149,7 +149,7 @@ TEST_F(RouteTraceTest, Headers) {
                 .find(":2: expected columns"),
             std::string::npos);
   EXPECT_NE(error(kHeader).find("no rows"), std::string::npos);
-  EXPECT_THROW(read_route_trace("/no/such/file"), Error);
+  EXPECT_THROW(read_route_traces("/no/such/file"), Error);
 }
 
 TEST_F(RouteTraceTest, SizesAndOtherColumns) {
@@ -172,7 +172,7 @@ TEST_F(RouteTraceTest, MismatchIsAnError) {
 
 TEST_F(RouteTraceTest, ReplaysPromptThenLoopsDecode) {
   const RouteTrace t = read(kHeader + body(3, 4));
-  TraceRouting routing(t);
+  TraceRouting routing({&t, 1});
   routing.replay_prompt();
   EXPECT_EQ(routing.trace_token(0, 0), 0);
   EXPECT_EQ(routing.trace_token(0, 2), 2);
@@ -187,7 +187,7 @@ TEST_F(RouteTraceTest, ReplaysPromptThenLoopsDecode) {
 
 TEST_F(RouteTraceTest, RoutesRows) {
   const RouteTrace t = read(kHeader + body(3, 4));
-  TraceRouting routing(t);
+  TraceRouting routing({&t, 1});
   routing.replay_decode(0);
   std::vector<StepRow> rows(2);
   rows[1].position = 1;
@@ -198,6 +198,26 @@ TEST_F(RouteTraceTest, RoutesRows) {
   EXPECT_EQ(ids[1], (3 + 1 + 4) % 8);
   EXPECT_EQ(ids[2], (4 + 1) % 8);
   EXPECT_FLOAT_EQ(weights[3], 0.25f);
+}
+
+TEST_F(RouteTraceTest, SequencesReplayTheTurnsInTurn) {
+  std::vector<RouteTrace> turns(2, read(kHeader + body(1, 3)));
+  turns[1].n_prompt_tok = 0;
+  turns[1].n_decode_tok = 4;
+  for (TraceChoice& c : turns[1].choices) c.expert = 7;
+  TraceRouting routing(turns);
+  routing.replay_decode(0);
+  EXPECT_EQ(routing.trace_token(0, 0), 1);
+  EXPECT_EQ(routing.trace_token(1, 0), 0);
+  EXPECT_NE(routing.trace_token(2, 0), routing.trace_token(0, 0));  // turn 0 again, from elsewhere
+  std::vector<StepRow> rows(3);
+  for (int i = 0; i < 3; i++) rows[static_cast<size_t>(i)].seq = i;
+  int32_t ids[6];
+  float weights[6];
+  routing.route(0, rows, ids, weights);
+  EXPECT_EQ(ids[0], 1);
+  EXPECT_EQ(ids[2], 7);
+  EXPECT_EQ(ids[4], 1 + 61 % 3);
 }
 
 }  // namespace

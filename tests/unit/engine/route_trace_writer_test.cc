@@ -79,7 +79,7 @@ TEST_F(RouteRecorderTest, WritesWhatItSees) {
   for (int layer : {0, 2})
     recorder.on_route(layer, rows, std::vector<int32_t>{7, 0}, std::vector<float>{.5f, .5f});
   writer.finish();
-  const RouteTrace t = read_route_trace(path_);
+  const RouteTrace t = read_route_traces(path_).front();
   EXPECT_EQ(t.model, "my_model");
   EXPECT_EQ(t.n_prompt_tok, 2);
   EXPECT_EQ(t.n_decode_tok, 1);
