@@ -1,11 +1,12 @@
 #pragma once
 // How many sequences decode together while experts are streamed. More rows share one pass over the
 // weights, but each sequence also brings experts of its own, and when the union of a step no longer
-// fits into the slots, everybody evicts everybody's: with routing of recorded locality, OLMoE's
-// shape and a third of the experts in memory, 1, 2, 4 and 8 sequences gave 6.6, 8.1, 8.7 and 6.9
-// tok/s. So fewer may decode at a time than run: a group keeps its turn for kTurnSteps steps, then
-// those that have waited longest come. Whether that pays, and for which width, is measured while
-// it happens. Pure: the caller brings the clock.
+// fits into the slots, everybody evicts everybody's. Which weighs more depends on how much the
+// sequences' experts overlap: with uniform routing 8 in each step are 1.5 times as fast as one, with
+// a random model's own routing half as fast (docs/benchmarks.md, "Streamed"). So fewer may decode at
+// a time than run: a group keeps its turn for kTurnSteps steps, then those that have waited longest
+// come. Whether that pays, and for which width, is measured while it happens. Pure: the caller
+// brings the clock.
 #include <array>
 #include <cstddef>
 #include <cstdint>
