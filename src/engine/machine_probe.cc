@@ -165,7 +165,8 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
 }
 
 ProductRate measure_linear(Backend& backend, const LinearProbe& probe, size_t pool_bytes) {
-  const auto [dtype, d_out, d_in, chunk] = probe;
+  const DType dtype = probe.dtype;
+  const int d_out = probe.d_out, d_in = probe.d_in;
   const size_t stride = round_up(backend.prepared_bytes(dtype, d_out, d_in), 64);
   const size_t n = std::clamp<size_t>(pool_bytes / stride, 1, 4096);
   const AlignedBuffer pool = filled_pool(n * stride);
@@ -180,9 +181,9 @@ ProductRate measure_linear(Backend& backend, const LinearProbe& probe, size_t po
       backend.linear(x.mat, {&out, 1});
     });
   };
-  const double macs = static_cast<double>(d_out) * d_in * chunk;
+  const double macs = static_cast<double>(d_out) * d_in * probe.chunk;
   return {.decode_bytes_per_s = static_cast<double>(stride) / call_seconds(1),
-          .prefill_macs_per_s = macs / call_seconds(chunk)};
+          .prefill_macs_per_s = macs / call_seconds(probe.chunk)};
 }
 
 ProductRate measure_experts(Backend& backend, const ExpertLayer& layer, const ExpertProbe& probe,
