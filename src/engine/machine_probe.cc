@@ -7,9 +7,9 @@
 #include <functional>
 #include <random>
 
+#include "base/align.h"
 #include "base/aligned_buffer.h"
 #include "base/async_file.h"
-#include "base/align.h"
 #include "base/error.h"
 
 namespace hob {
