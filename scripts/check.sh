@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The slow checks, for before a release: all tests under ThreadSanitizer, then every fuzz harness for a while.
+# The slow checks, for before a release: all tests under ThreadSanitizer, the end-to-end tests without sanitizers (some
+# need an emulator, which has no room for one), then every fuzz harness for a while.
 #
 #   scripts/check.sh [seconds per harness, default 300]
 set -euo pipefail
@@ -10,6 +11,7 @@ jobs=$(nproc)
 scripts/deps.sh build fuzz
 
 HOB_PRESET=tsan scripts/test.sh
+HOB_PRESET=release scripts/test.sh -L e2e -LE slow
 
 cmake --preset fuzz -Wno-dev
 cmake --build --preset fuzz -j "$jobs"
@@ -30,4 +32,4 @@ if [ "$n_harnesses" -eq 0 ]; then
   echo "check.sh: no fuzz harness was built" >&2
   exit 1
 fi
-echo "check.sh: all tests under ThreadSanitizer and $n_harnesses fuzz harness(es) passed"
+echo "check.sh: all tests under ThreadSanitizer, those without sanitizers and $n_harnesses fuzz harness(es) passed"

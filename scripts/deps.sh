@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that a task needs. This is the only list of them.
 #
-#   scripts/deps.sh [build] [cross] [demo] [bench] [fuzz]      (default: build)
+#   scripts/deps.sh [build] [test] [cross] [demo] [bench] [fuzz]      (default: build)
 #
 # Needs root or sudo. Does nothing, quickly, when everything is there.
 set -euo pipefail
@@ -12,12 +12,14 @@ packages_of() {
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
                 "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" \
                 "libboost-dev libssl-dev" ;;
+    # The proxy of the tested replica setup (packaging/haproxy.cfg).
+    test) echo "haproxy" ;;
     # The aarch64 kernel tests of an x86 build; googletest holds the sources of libgtest-dev.
     cross) echo "g++-aarch64-linux-gnu qemu-user-static googletest" ;;
     demo) echo "python3 python3-venv" ;;
     bench) echo "python3 python3-venv fio libbenchmark-dev" ;;
     fuzz) echo "clang libclang-rt-14-dev" ;;
-    *) echo "deps.sh: unknown group '$1' (build, cross, demo, bench, fuzz)" >&2; exit 2 ;;
+    *) echo "deps.sh: unknown group '$1' (build, test, cross, demo, bench, fuzz)" >&2; exit 2 ;;
   esac
 }
 

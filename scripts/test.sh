@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 preset=${HOB_PRESET:-dev}
 jobs=$(nproc)
 
-groups=(build)
+groups=(build test)
 if [ "$(uname -m)" = x86_64 ]; then groups+=(cross); fi
 scripts/deps.sh "${groups[@]}"
 cmake --preset "$preset" -Wno-dev

@@ -5,7 +5,6 @@
 #include "base/error.h"
 
 namespace hob {
-
 namespace {
 
 // The choices of a token, or where the trace has none the nearest: those of the next token, else of

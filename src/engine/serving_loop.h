@@ -80,6 +80,7 @@ class ServingLoop {
   void accept_token(Sequence& s);
   void count_step(std::span<const RowPlan> rows, uint64_t bytes_before);
   void count_kv();
+  int n_decoding() const;
   void take_turns(std::span<const RowPlan> rows, double seconds);
   uint64_t bytes_read() const;
 

@@ -46,12 +46,17 @@ int ServingLoop::n_logits(const Sequence& s) {
   return n_tok - std::max(0, static_cast<int>(r.prompt_logprobs.size()) - 1);
 }
 
+// By the views of the step that is planned or has just run.
+int ServingLoop::n_decoding() const {
+  return static_cast<int>(std::count_if(views_.begin(), views_.end(), [](const RequestView& v) {
+    return v.running && v.decodes();
+  }));
+}
+
 ScheduleResult ServingLoop::plan(TimePoint now) {
   views_.clear();
   for (const auto& s : sequences_) views_.push_back(view(*s));
-  const auto n_decoding = static_cast<int>(std::count_if(
-      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); }));
-  stream_.max_decodes = stream_.streaming ? decode_width_.rows(n_decoding) : 0;
+  stream_.max_decodes = stream_.streaming ? decode_width_.rows(n_decoding()) : 0;
   return schedule_requests({.requests = views_,
                             .tenants = tenants_.views(),
                             .n_free_blocks = reservation_.on() ? reservation_.n_free_blocks()
@@ -265,9 +270,7 @@ void ServingLoop::take_turns(std::span<const RowPlan> rows, double seconds) {
   }
   stats_.decode_width = stream_.max_decodes;
   if (!only_decodes) return;
-  const auto n_decoding = std::count_if(
-      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); });
-  decode_width_.add_step(static_cast<int>(rows.size()), static_cast<int>(n_decoding), seconds);
+  decode_width_.add_step(static_cast<int>(rows.size()), n_decoding(), seconds);
   if (decode_width_.turn_over())
     for (const auto& s : sequences_) s->in_turn = false;
 }

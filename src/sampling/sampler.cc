@@ -80,7 +80,7 @@ class TopP {
     size_t last = 0;
     while (last + 1 < kBins && sum + masses_[last] < wanted) sum += masses_[last++];
     std::erase_if(candidates_, [&](const Candidate& c) { return bin(c.logit) > last; });
-    // stable_partition would allocate a buffer whose new and delete ASan does not match.
+    // Not stable_partition: it would allocate, and the order of those in front does not matter.
     const auto tail = std::partition(candidates_.begin(), candidates_.end(),
                                      [&](const Candidate& c) { return bin(c.logit) < last; });
     std::sort(tail, candidates_.end(), better);

@@ -13,6 +13,7 @@ import unittest
 HOB = os.path.abspath(sys.argv[1])
 DATA = pathlib.Path(os.path.abspath(sys.argv[2]))
 MOE = DATA / "model" / "mixtral-Q4_K_M.gguf"
+SANITIZERS = os.environ.get("HOB_SANITIZE", "")  # of the build, as for -fsanitize=
 TIMEOUT_S = 120  # sanitizer builds on a busy machine are slow; a hang is a failure
 
 

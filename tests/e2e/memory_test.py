@@ -69,7 +69,7 @@ class Pressure(HobTest):
         try:
             self.group = Group()
         except OSError as e:
-            self.skipTest(f"needs a memory cgroup of its own: {e}")
+            self.skipTest(f"needs the right to make a memory cgroup (as root: mkdir under /sys/fs/cgroup): {e}")
         self.addCleanup(self.group.remove)
         self.model = self.tmp / "model.gguf"
         self.model.write_bytes(with_experts(TINY.read_bytes(), N_EXPERTS))

@@ -138,7 +138,7 @@ class Disconnects(HobTest):
         [s.close() for s in slow]
 
 
-@unittest.skipUnless(shutil.which("haproxy"), "needs haproxy in PATH (Debian package haproxy)")
+@unittest.skipUnless(shutil.which("haproxy"), "needs haproxy in PATH (scripts/deps.sh test)")
 class Replicas(HobTest):
     """packaging/haproxy.cfg in front of two servers."""
 

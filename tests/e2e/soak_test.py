@@ -29,7 +29,7 @@ HEALTH_S = 5
 # 64 bytes for each of the 10^5 to 10^6 requests of two hours are 6 to 64 MiB. Without a leak it still moves by less than
 # 2 MiB (measured), with what the allocator happens to hold when the load stops; with AddressSanitizer's allocator and its
 # bookkeeping of stacks by 3 MiB.
-RSS_GROWTH_BYTES = (12 if "SANITIZED" in os.environ else 6) << 20
+RSS_GROWTH_BYTES = (12 if SANITIZERS else 6) << 20
 
 
 class Holder:
