@@ -55,6 +55,7 @@ Answer Chat::ask(const std::string& text, const std::atomic<bool>& cancel, const
   options.max_new_tok = options_.max_new_tok;
   options.sampling = options_.sampling;
   options.cancel = &cancel;
+  options.speculator = options_.speculator;
   options.is_end = [&](int32_t token) {
     return !options_.ignore_end && text_.tokenizer->is_end(token);
   };

@@ -20,6 +20,7 @@ struct ChatOptions {
   SamplingParams sampling;
   int max_new_tok = -1;
   bool ignore_end = false;  // go on past end tokens
+  Speculator* speculator = nullptr;  // borrowed
 };
 
 struct Answer {

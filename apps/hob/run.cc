@@ -11,6 +11,7 @@
 #include "base/size_parse.h"
 #include "chat.h"
 #include "command.h"
+#include "draft_options.h"
 #include "interrupt.h"
 #include "options.h"
 #include "output.h"
@@ -25,11 +26,10 @@ struct Options {
   std::optional<uint64_t> seed;
   ChatOptions chat;
   bool raw = false;
-  std::string draft;
+  DraftOptions draft;
 };
 
 void check_options(Options& o) {
-  if (!o.draft.empty()) refuse_unsupported("--draft");
   if (o.prompt && o.file) throw UsageError("[usage] expected one of -p and -f, got both");
   try {
     o.chat.sampling.check();
@@ -69,6 +69,10 @@ void print_stats(const Options& o, const Answer& answer, const Decoder& decoder)
                                    format_size(static_cast<uint64_t>(r.decode.bytes_per_tok())),
                                    format_size(own_peak_bytes()), *o.seed, r.prefill.n_tok,
                                    r.prefill.tok_s(), r.tokens.size(), finish_name(r.finish)));
+  if (o.draft.on())
+    note(o.common.quiet, fmt::format("drafts: {} of {} tokens accepted in {} steps",
+                                     r.speculation.n_accepted_tok, r.speculation.n_draft_tok,
+                                     r.speculation.n_drafts));
   if (const PrecisionCounts mixed = decoder.precision_counts(); mixed.n_uses > 0)
     note(o.common.quiet, precision_text(mixed, decoder.thresholds()));
 }
@@ -87,6 +91,10 @@ void print_json(const Options& o, const Answer& answer, const Decoder& decoder) 
                                    {"stall_share", r.decode.stall_share()},
                                    {"peak_bytes", own_peak_bytes()},
                                    {"seed", *o.seed}};
+  if (o.draft.on())
+    object["draft"] = {{"n_drafts", r.speculation.n_drafts},
+                       {"n_draft_tok", r.speculation.n_draft_tok},
+                       {"n_accepted_tok", r.speculation.n_accepted_tok}};
   if (const PrecisionCounts mixed = decoder.precision_counts(); mixed.n_uses > 0)
     add_precision(object, mixed, decoder.thresholds());
   write_json(object);
@@ -119,12 +127,16 @@ void answer_once(const Options& o, Chat& chat, const Decoder& decoder, const std
 
 void run(Options o) {
   check_options(o);
-  const SessionOptions session_opts = session_options(o.common);
+  SessionOptions session_opts = session_options(o.common);
   const std::optional<std::string> prompt = one_prompt(o);
   if (prompt && prompt->empty()) throw UsageError("[usage] expected a prompt, got an empty one");
+  const LocalDraft draft(o.draft, o.common, session_opts);
+  reserve_rows(o.draft, session_opts);
   ModelPlan plan = plan_model(session_opts);
   ChatText text = make_chat_text(plan.file.metadata(), o.raw);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
+  const std::unique_ptr<Speculator> speculator = draft.speculator(*session);
+  o.chat.speculator = speculator.get();
   Chat chat(*session, std::move(text), o.chat);
   const Interrupt interrupt = install_interrupt(/*patient=*/!prompt);
   if (prompt) return answer_once(o, chat, session->decoder(), *prompt, interrupt.flag);
@@ -153,7 +165,7 @@ Runner setup_run(CLI::App& app) {
   app.add_option("--seed", o->seed, "default: a random one, printed");
   app.add_flag("--raw", o->raw, "no chat template: continue the text");
   app.add_flag("--ignore-eos", o->chat.ignore_end, "go on past the end of the answer");
-  app.add_option("--draft", o->draft, "(not yet)");
+  add_draft_options(app, o->draft);
   return [o] { run(*o); };
 }
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "command.h"
+#include "draft_options.h"
 #include "engine/completion_engine.h"
 #include "experts/faulty_reader.h"
 #include "options.h"
@@ -37,6 +38,7 @@ struct Options {
   std::string kv_reserve = "none";
   std::vector<std::string> names;
   std::string api_key_file, body_limit, chat_format;
+  DraftOptions draft;
   std::string faults;       // of a test: see experts/faulty_reader.h
   std::string route_trace;  // of a bench: the answers mean nothing then
 };
@@ -55,6 +57,8 @@ void check_options(Options& o) {
     throw UsageError("[usage] expected --tls-cert and --tls-key together, got one of them");
   if (!o.api_key_file.empty()) o.config.keys = ApiKeys::from_file(o.api_key_file);
   o.engine.kv_reserve = kReserves.at(o.kv_reserve);
+  if (o.draft.on() && o.engine.kv_reserve != KvReserve::kNone)
+    throw UsageError("[usage] expected one of --draft and --kv-reserve, got both");
   if (!o.body_limit.empty()) {
     o.config.max_body_bytes = parse_size(o.body_limit);
     if (o.config.max_body_bytes > HttpLimits().max_bodies_bytes)
@@ -130,13 +134,13 @@ int default_kv_tokens(const ModelPlan& least, int n_logit_rows) {
                                      n_ctx * static_cast<uint64_t>(least.options.n_seqs)));
 }
 
-ModelPlan plan_to_serve(const Options& o) {
+ModelPlan plan_to_serve(const Options& o, SessionOptions options) {
   try {
-    SessionOptions options = serve_session_options(o);
     SessionOptions least_options = options;
     least_options.kv_tok = kKvBlock;  // hardly any KV
     const ModelPlan least = plan_model(least_options);
     options.max_logit_rows = default_logit_rows(least);
+    reserve_rows(o.draft, options);
     if (options.kv_tok == 0) options.kv_tok = default_kv_tokens(least, options.max_logit_rows);
     return plan_model(options);
   } catch (const Error& e) {
@@ -185,10 +189,10 @@ void report_load(const Options& o, const ModelSession& session, const LoadedMode
                    model.chat ? "" : "; no chat template (see --chat-format)"));
 }
 
-std::unique_ptr<ModelSession> load_to_serve(const Options& o, ServerState& state,
-                                            const StopSignals& signals) {
+std::unique_ptr<ModelSession> load_to_serve(const Options& o, const SessionOptions& options,
+                                            ServerState& state, const StopSignals& signals) {
   state.set_progress("planning", 0);
-  ModelPlan plan = plan_to_serve(o);
+  ModelPlan plan = plan_to_serve(o, options);
   if (!o.faults.empty())
     plan.cache.wrap_reader = [faults = parse_fault_plan(o.faults)](auto reader) {
       return make_faulty_reader(std::move(reader), faults);
@@ -225,12 +229,17 @@ void wait_for_the_end(const Options& o, ServerState& state, CompletionEngine& en
 void serve_model(const Options& o, ServerState& state, HttpServer& server,
                  const StopSignals& signals, RouteReplay& replay) {
   const int64_t start = now_ns();
-  const std::unique_ptr<ModelSession> session = load_to_serve(o, state, signals);
+  SessionOptions options = serve_session_options(o);
+  const LocalDraft draft(o.draft, o.common, options);
+  const std::unique_ptr<ModelSession> session = load_to_serve(o, options, state, signals);
   if (RouteOverride* routing = replay.fit(session->layout().spec.moe))
     session->decoder().set_route_override(routing);
   const Metadata& metadata = session->file().metadata();
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(metadata);
-  CompletionEngine engine(*session, *tokenizer, o.engine);
+  const std::unique_ptr<Speculator> speculator = draft.speculator(*session);
+  CompletionEngineOptions engine_options = o.engine;
+  engine_options.speculator = speculator.get();
+  CompletionEngine engine(*session, *tokenizer, engine_options);
   EngineService service(engine);
   const auto model = std::make_shared<LoadedModel>();
   model->facts = model_facts(*session, o.names);
@@ -295,6 +304,7 @@ Runner setup_serve(CLI::App& app) {
                  "none: paged. max, oracle, oracle-buddy: for comparison, a request starts when "
                  "its whole length has room, as without paging")
       ->check(CLI::IsMember(kReserves));
+  add_draft_options(app, o->draft);
   app.add_option("--api-key-file", o->api_key_file, "keys that clients need, one per line");
   app.add_option("--alias", o->names, "what clients call the model; default: the file's name");
   app.add_option("--chat-format", o->chat_format,

@@ -20,8 +20,8 @@ class ChoiceOutput {
   void end(FinishReason reason);  // from outside; nothing if it is finished
   bool finished() const { return finish_.has_value(); }
   int n_tok() const { return n_tok_; }
-  // Before min_tok nothing may end the answer.
-  bool may_end() const { return n_tok_ >= request_->min_tok; }
+  // Before min_tok nothing may end the answer. n_more: tokens that are decided but not added yet.
+  bool may_end(int n_more = 0) const { return n_tok_ + n_more >= request_->min_tok; }
   bool has_news() const;
   CompletionDelta take_delta();  // what was added since the last one
 

@@ -52,6 +52,7 @@ ServingSetup make_setup(ModelSession& session, const Tokenizer& tokenizer,
                   .max_seqs = usable_seqs(limits, options.max_seqs)};
   setup.max_model_len = std::min(limits.n_ctx, engine.kv().n_blocks() * kKvBlock);
   setup.kv_reserve = options.kv_reserve;
+  setup.speculator = options.speculator;
   setup.scope_seed = scope_seed(session, std::random_device{}());
   return setup;
 }

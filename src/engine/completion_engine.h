@@ -8,6 +8,7 @@
 
 #include "engine/completion.h"
 #include "engine/memory_monitor.h"
+#include "engine/speculator.h"
 #include "experts/expert_cache.h"
 #include "kv/kv_reservation.h"
 
@@ -21,6 +22,7 @@ struct CompletionEngineOptions {
   int max_queue = 512;                      // requests that wait
   KvReserve kv_reserve = KvReserve::kNone;  // for comparison only
   MemoryMonitorOptions memory = {};         // shrinks the expert cache when memory runs short
+  Speculator* speculator = nullptr;         // borrowed; used by the engine thread only
 };
 
 // Why a request was not accepted; nothing of it remains.
@@ -51,6 +53,7 @@ struct ServeStats {
   uint64_t expert_slots_bytes = 0, expert_budget_bytes = 0;
   uint64_t n_memory_shrinks = 0;  // of that budget, because memory ran short
   int decode_width = 0;  // sequences that decode together; 0 = all (nothing is streamed)
+  SpeculationStats speculation;
 };
 
 class CompletionEngine {

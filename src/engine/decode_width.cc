@@ -20,9 +20,9 @@ int DecodeWidth::rows(int n_decoding) const {
 
 bool DecodeWidth::turn_over() { return std::exchange(turn_over_, false); }
 
-void DecodeWidth::add_step(int n_rows, int n_decoding, double seconds) {
+void DecodeWidth::add_step(int n_tok, int n_decoding, double seconds) {
   n_steps_++;
-  n_tok_ += n_rows;
+  n_tok_ += n_tok;
   seconds_ += seconds;
   if (n_steps_ >= kTurnSteps) end_turn(n_decoding);
 }

@@ -15,8 +15,9 @@ namespace hob {
 
 class DecodeWidth {
  public:
-  // A step of nothing but decodes: `n_rows` of `n_decoding` sequences, in `seconds`.
-  void add_step(int n_rows, int n_decoding, double seconds);
+  // A step of nothing but decodes of some of `n_decoding` sequences, which brought `n_tok` tokens
+  // (more than sequences with drafts) in `seconds`.
+  void add_step(int n_tok, int n_decoding, double seconds);
   // Rows that the next step may decode, of `n_decoding` sequences: a power of two or all.
   int rows(int n_decoding) const;
   // True once after each turn: another group should come.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "engine/draft_tree.h"
 #include "engine/scheduler.h"
 #include "kv/kv_store.h"
 #include "model/decoder.h"
@@ -23,8 +24,8 @@ struct EngineLimits {
   int max_logit_rows = 1;  // rows of logits of a step
 };
 
-// Logits after `position`: the distribution of the token at position + 1. Valid during the call
-// only.
+// Logits after `position`: the distribution of the token at position + 1. Node i of a draft tree
+// counts as position n + i, n the number of tokens in front of the tree. Valid during the call only.
 using LogitsSink = std::function<void(int seq, int position, std::span<const float> logits)>;
 
 // Engine thread only. Borrows everything.
@@ -49,6 +50,16 @@ class Engine {
   // Error(kInvalidArgument) when an id is not in the vocabulary or the context limit would be
   // exceeded; the sequence is unchanged then.
   void feed(int seq, std::span<const int32_t> tokens, int n_logits);
+  // Adds nodes to the draft tree behind all that was fed; parents count from the tree's first node,
+  // also those of earlier calls. The next steps compute them, each seeing its own ancestors only,
+  // and want logits of all. Throws as feed() does; for the context limit its depth counts.
+  void extend_tree(int seq, const DraftTree& nodes);
+  // Ends the tree: the computed nodes `path` (each the child of the one before, the first a child of
+  // the root) become tokens of the sequence, all others are dropped.
+  void accept(int seq, std::span<const int32_t> path);
+  // The same, but the computed nodes `keep`, descendants of the path's last node, stay as a tree in
+  // this order (ascending).
+  void accept(int seq, std::span<const int32_t> path, std::span<const int32_t> keep);
   // Drops what is pending, keeps the first n_tok computed tokens, clears the error.
   void rewind(int seq, int n_tok);
 
@@ -56,16 +67,18 @@ class Engine {
   // error() and is taken out of the following steps; all others go on.
   bool step(const LogitsSink& sink);
   // The same with rows that the caller chose: at most `limits()`, each sequence once, n_tok pending
-  // tokens at least in each.
+  // tokens and then nodes at least in each. Nodes beyond stay for later steps.
   void run(std::span<const RowPlan> plan, const LogitsSink& sink);
 
   // Computed and pending tokens, in order.
   std::span<const int32_t> tokens(int seq) const { return at(seq).tokens; }
   int n_computed(int seq) const { return at(seq).n_computed; }
-  int n_pending(int seq) const {
-    return static_cast<int>(at(seq).tokens.size()) - at(seq).n_computed;
-  }
-  // Rows of logits that its next n tokens want.
+  int n_pending(int seq) const { return at(seq).n_pending(); }
+  // Nodes of its tree that are not computed yet, and all nodes. A node whose experts were lost
+  // counts as computed, but sends no logits.
+  int n_pending_nodes(int seq) const { return at(seq).tree.size() - at(seq).n_tree_computed; }
+  const DraftTree& tree(int seq) const { return at(seq).tree; }
+  // Rows of logits that its next n tokens and nodes want.
   int n_logit_rows(int seq, int n_tok) const {
     return std::max(0,
                     at(seq).n_computed + n_tok - std::max(at(seq).logits_from, at(seq).n_computed));
@@ -92,15 +105,26 @@ class Engine {
     std::vector<int32_t> tokens;
     int n_computed = 0;
     int logits_from = 0;  // positions >= this want logits
+    DraftTree tree;
+    std::vector<int32_t> depth;   // of each node; children of the root: 0
+    std::vector<uint8_t> failed;  // nodes that could not be computed
+    int n_tree_computed = 0;
+    int n_pending() const { return static_cast<int>(tokens.size()) - n_computed; }
+    void drop_tree();
     std::exception_ptr error;
   };
   const Sequence& at(int seq) const;
   Sequence& at(int seq);
+  void check_new(const Sequence& s, std::span<const int32_t> tokens, size_t n_positions) const;
   int new_index();
   void update_views();
   void run_plan(const LogitsSink& sink);
   void append_rows(const RowPlan& plan);
+  void reserve_node_slots();
+  void append_nodes(Sequence& s, int first, int n);
+  void fail(const RowPlan& plan, int row, const std::exception_ptr& error);
   void fail_sequences();
+  void commit_plan(const RowPlan& plan);
   void commit(const LogitsSink& sink);
 
   Decoder* decoder_;
@@ -114,6 +138,7 @@ class Engine {
   std::vector<SeqView> views_;
   std::vector<RowPlan> plan_;
   StepBatch batch_;
+  std::vector<int32_t> node_slots_;  // what nodes off the first branch see
 };
 
 }  // namespace hob

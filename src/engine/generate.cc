@@ -1,6 +1,8 @@
 #include "engine/generate.h"
 
 #include <algorithm>
+#include <chrono>
+#include <deque>
 
 #include "base/error.h"
 
@@ -44,6 +46,70 @@ void check_prompt(const Engine& engine, std::span<const int32_t> prompt) {
          engine.limits().n_ctx, prompt.size());
 }
 
+// Decodes one sequence, step by step.
+class Decoding {
+ public:
+  Decoding(Engine& engine, int seq, const GenerateOptions& options)
+      : engine_(engine), seq_(seq), options_(options) {
+    if (options.speculator) state_ = options.speculator->open(options.sampling, 0);
+  }
+
+  // The token behind the text.
+  int32_t choose(std::span<const float> logits) const {
+    return sample(logits, options_.sampling, text_, static_cast<uint32_t>(text_.size()));
+  }
+  void set_text(std::span<const int32_t> text) { text_.assign(text.begin(), text.end()); }
+
+  // Computes `token`, the newest one, and what was drafted behind it. `decided` gets what follows:
+  // one token at least. At most n_left tokens are wanted.
+  void step(int32_t token, int n_left, std::deque<int32_t>& decided) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
+    engine_.feed(seq_, {&token, 1}, 1);
+    set_text(engine_.tokens(seq_));
+    const DraftTree tree = draft(n_left);
+    engine_.extend_tree(seq_, tree);
+    TreeWalk walk(tree);
+    const auto n_tok = static_cast<int>(text_.size());
+    const LogitsSink sink = [&](int, int position, std::span<const float> logits) {
+      if (!walk.waits_for(position < n_tok ? DraftTree::kRoot : position - n_tok)) return;
+      decided.push_back(choose(logits));
+      text_.push_back(decided.back());
+      walk.choose(decided.back());
+    };
+    while (engine_.n_pending(seq_) + engine_.n_pending_nodes(seq_) > 0) {
+      engine_.step(sink);
+      rethrow_failure(engine_, seq_);
+    }
+    HOB_CHECK(walk.finish());
+    engine_.accept(seq_, walk.path());
+    if (!options_.speculator) return;
+    options_.speculator->add_result(tree, walk);
+    options_.speculator->add_step(1 + tree.size(),
+                                  std::chrono::duration<double>(Clock::now() - start).count());
+  }
+
+ private:
+  DraftTree draft(int n_left) {
+    if (!options_.speculator) return {};
+    const EngineLimits& limits = engine_.limits();
+    const int room = std::min(n_left - 1, limits.n_ctx - static_cast<int>(text_.size()));
+    if (room <= 0) return {};
+    const int n_rows = std::min(limits.max_rows, limits.max_logit_rows) - 1;
+    DraftJob job{
+        .state = state_.get(), .tokens = text_, .max_nodes = n_rows, .max_depth = room, .tree = {}};
+    options_.speculator->draft({&job, 1}, 1, n_rows);
+    if (engine_.n_blocks_needed(seq_, 1 + job.tree.size()) > engine_.kv().n_free_blocks()) return {};
+    return std::move(job.tree);
+  }
+
+  Engine& engine_;
+  int seq_;
+  const GenerateOptions& options_;
+  std::unique_ptr<DraftState> state_;
+  std::vector<int32_t> text_;  // all tokens, with those that this step has decided
+};
+
 }  // namespace
 
 const char* finish_name(Finish finish) {
@@ -69,10 +135,11 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
   engine.feed(seq, prompt.subspan(static_cast<size_t>(n_kept)), 1);
 
   GenerateResult result;
-  int32_t next = -1;
-  const LogitsSink sink = [&](int, int position, std::span<const float> logits) {
-    next =
-        sample(logits, options.sampling, engine.tokens(seq), static_cast<uint32_t>(position) + 1);
+  Decoding decoding(engine, seq, options);
+  std::deque<int32_t> decided;  // tokens of the answer that nobody has seen yet
+  const LogitsSink sink = [&](int, int, std::span<const float> logits) {
+    decoding.set_text(engine.tokens(seq));
+    decided.push_back(decoding.choose(logits));
   };
   const Meter prefill_meter(engine);
   const bool complete = run_prefill(engine, seq, sink, options);
@@ -82,13 +149,18 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
     return result;
   }
 
+  const SpeculationStats before =
+      options.speculator ? options.speculator->stats() : SpeculationStats{};
   const Meter decode_meter(engine);
-  int n_decode_steps = 0;
+  const int n_most = options.max_new_tok >= 0 ? options.max_new_tok : engine.limits().n_ctx;
+  int n_decoded = 0;
   while (true) {
-    if (options.max_new_tok >= 0 && static_cast<int>(result.tokens.size()) >= options.max_new_tok) {
+    if (static_cast<int>(result.tokens.size()) >= n_most) {
       result.finish = Finish::kLength;
       break;
     }
+    const int32_t next = decided.front();
+    decided.pop_front();
     if (options.is_end && options.is_end(next)) {
       result.finish = Finish::kStop;
       break;
@@ -99,18 +171,19 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
       result.finish = Finish::kCancelled;
       break;
     }
-    if (static_cast<int>(engine.tokens(seq).size()) >= engine.limits().n_ctx) {
+    if (prompt.size() + result.tokens.size() - 1 >= static_cast<size_t>(engine.limits().n_ctx)) {
       result.finish = Finish::kContext;
       break;
     }
+    if (!decided.empty()) continue;
     // The last token that -n allows needs no step of its own: nobody will read the logits after it.
-    if (static_cast<int>(result.tokens.size()) == options.max_new_tok) continue;
-    engine.feed(seq, {&next, 1}, 1);
-    engine.step(sink);
-    rethrow_failure(engine, seq);
-    n_decode_steps++;
+    const int n_left = n_most - static_cast<int>(result.tokens.size());
+    if (n_left == 0) continue;
+    decoding.step(next, n_left, decided);
+    n_decoded += static_cast<int>(decided.size());
   }
-  result.decode = decode_meter.stop(n_decode_steps);
+  result.decode = decode_meter.stop(n_decoded);
+  if (options.speculator) result.speculation = options.speculator->stats() - before;
   return result;
 }
 

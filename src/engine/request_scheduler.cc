@@ -27,6 +27,7 @@ class Scheduling {
 
   ScheduleResult run() {
     run_decodes();
+    run_drafts();
     if (!prefill_held()) {
       if (!in_.stream.streaming && n_decoding_ > 0)
         prefill_rows_left_ = std::min(rows_left_, kMixedPrefillRows);
@@ -148,6 +149,26 @@ class Scheduling {
       });
     for (int i : decodes)
       if (n_decoding_ < n_max) n_decoding_ += grant(i, 1);
+  }
+
+  void run_drafts() {
+    const auto wants_rows = [](const RequestView& r) { return !r.running || !r.decodes(); };
+    const bool prompts = std::any_of(in_.requests.begin(), in_.requests.end(), wants_rows);
+    int rows = prompts ? rows_left_ / 2 : rows_left_;
+    int logit_rows = prompts ? logit_rows_left_ / 2 : logit_rows_left_;
+    for (const int i : running_) {
+      const RequestView& r = at(i);
+      if (state(i).n_rows != 1 || !r.decodes()) continue;
+      int n = std::min({r.n_draft_tok, rows, logit_rows});
+      while (n > 0 && blocks_for(r, 1 + n) - blocks_for(r, 1) > blocks_left_) n--;
+      if (n <= 0) continue;
+      blocks_left_ -= blocks_for(r, 1 + n) - blocks_for(r, 1);
+      state(i).n_rows += n;
+      rows -= n;
+      logit_rows -= n;
+      rows_left_ -= n;
+      logit_rows_left_ -= n;
+    }
   }
 
   // Rule 5, streamed models.

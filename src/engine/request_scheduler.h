@@ -5,6 +5,8 @@
 //
 // 1. Running decodes, one row each; then running prefills share what is left of the row budget;
 //    then waiting requests are admitted, unless blocks were short in this step.
+//    Drafts (draft_tree.h) of those that decode get rows after all decodes, and no more than half of
+//    what is left while a prompt waits for rows. They never take a block from anybody.
 // 2. Blocks short: the worst running request by (priority, arrival) is preempted (recompute) for a
 //    better one, never the other way round. The worst itself keeps its blocks and stands still:
 //    what is better than it runs on, ends, and gives blocks back. So the best request always moves.
@@ -35,6 +37,7 @@ struct RequestView {
   bool preempted = false;  // waiting again
   int n_pending_tok = 0;   // known, not in the KV cache; waiting: without what the prefix cache has
   int n_logits_from = 0;   // of the pending tokens, those from this index on want a row of logits
+  int n_draft_tok = 0;     // nodes of a draft behind the one pending token; any first n will do
   int n_room_tok = 0;      // that its last block still takes
   bool copies_block = false;  // that block is shared: writing to it takes a free one
   int n_own_blocks = 0;       // given back when it is preempted
@@ -85,7 +88,7 @@ struct ScheduleInput {
 // Indices into the requests. A request is in at most one of admitted and preempted; a preempted one
 // has no rows, an admitted one has.
 struct ScheduleResult {
-  std::vector<RowPlan> rows;  // RowPlan::seq is the index
+  std::vector<RowPlan> rows;  // RowPlan::seq is the index; tokens, then nodes of the draft
   std::vector<int> admitted;
   std::vector<int> preempted;
 };

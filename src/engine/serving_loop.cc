@@ -162,6 +162,7 @@ ServeStats ServingLoop::stats() const {
   s.n_prefix_queries_tok = kv.prefix_stats().n_query_tok;
   s.n_prefix_hits_tok = kv.prefix_stats().n_hit_tok;
   s.n_steps = static_cast<uint64_t>(n_steps_);
+  if (setup_.speculator) s.speculation = setup_.speculator->stats();
   if (setup_.experts) {
     s.experts = setup_.experts->stats();
     s.expert_slots_bytes = setup_.experts->used_bytes();

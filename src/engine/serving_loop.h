@@ -12,6 +12,7 @@
 #include "engine/decode_width.h"
 #include "engine/engine.h"
 #include "engine/request_scheduler.h"
+#include "engine/speculator.h"
 #include "engine/tenant_book.h"
 #include "kv/kv_reservation.h"
 
@@ -27,6 +28,7 @@ struct ServingSetup {
   int max_model_len = 0;
   uint64_t scope_seed = 0;  // hash of all but the salt that KV values depend on
   KvReserve kv_reserve = KvReserve::kNone;
+  Speculator* speculator = nullptr;  // borrowed; null = every token is decoded by itself
 };
 
 // Engine thread only.
@@ -72,16 +74,17 @@ class ServingLoop {
   bool admit(Sequence& s, TimePoint now);
   void bind(Sequence& s, int engine_seq);
   std::vector<RowPlan> engine_rows(const ScheduleResult& result);
+  void draft();
   void compute(std::span<const RowPlan> rows);
   void on_logits(Sequence& s, int position, std::span<const float> logits);
   void sample_choice(Sequence& s, int choice, std::span<const float> logits);
   void after_step(Sequence& s, TimePoint now);
   void fork_choices(Sequence& s);
-  void accept_token(Sequence& s);
+  void accept_tokens(Sequence& s);
+  void learn(std::span<const RowPlan> rows, double seconds);
   void count_step(std::span<const RowPlan> rows, uint64_t bytes_before);
   void count_kv();
   int n_decoding() const;
-  void take_turns(std::span<const RowPlan> rows, double seconds);
   uint64_t bytes_read() const;
 
   ServingSetup setup_;
@@ -95,6 +98,8 @@ class ServingLoop {
   StreamView stream_;
   DecodeWidth decode_width_;
   std::vector<RequestView> views_;
+  std::vector<DraftJob> draft_jobs_;
+  std::vector<Sequence*> drafted_;  // of the jobs
   TimePoint start_;
   uint64_t n_requests_ = 0;
   int64_t n_steps_ = 0;

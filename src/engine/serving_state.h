@@ -1,6 +1,7 @@
 #pragma once
 // The loop's records; private to serving_loop.cc and serving_step.cc.
 #include <deque>
+#include <memory>
 #include <optional>
 
 #include "engine/serving_loop.h"
@@ -41,7 +42,11 @@ struct ServingLoop::Sequence {
     int32_t token;
     std::optional<TokenLogprob> logprob;
   };
-  std::vector<Sampled> sampled;  // by this step
+  std::vector<Sampled> sampled;  // by this step; with a draft: the way through it
+  std::unique_ptr<DraftState> draft_state;
+  DraftTree draft;               // for this step, as far as it got rows
+  std::optional<TreeWalk> walk;  // through it
+  std::vector<int32_t> text;     // `tokens` and what the walk has found
   std::exception_ptr error;      // of this step
 
   bool carries_all() const { return !request->prompt_done; }

@@ -24,6 +24,7 @@ RequestView ServingLoop::view(const Sequence& s) const {
   v.n_pending_tok = n_tok - n_computed;
   v.n_more_tok = std::max(0, r.max_tok - (n_tok - static_cast<int>(r.in.prompt.size())));
   v.n_logits_from = std::max(0, n_tok - n_logits(s) - n_computed);
+  v.n_draft_tok = s.draft.size();
   if (v.running) {
     v.n_room_tok = (kKvBlock - n_computed % kKvBlock) % kKvBlock;
     v.copies_block = v.n_room_tok > 0 && engine_.n_blocks_needed(s.seq, 1) > 0;
@@ -53,7 +54,35 @@ int ServingLoop::n_decoding() const {
   }));
 }
 
+// Drafts for all that decode.
+void ServingLoop::draft() {
+  draft_jobs_.clear();
+  drafted_.clear();
+  for (const auto& q : sequences_) {
+    Sequence& s = *q;
+    s.draft.clear();
+    if (s.seq < 0 || s.carries_all() || engine_.n_pending(s.seq) != 1) continue;
+    const Request& r = *s.request;
+    const auto n_answer = static_cast<int>(s.tokens.size() - r.in.prompt.size());
+    if (!s.draft_state)
+      s.draft_state = setup_.speculator->open(r.in.sampling, static_cast<uint32_t>(s.choice));
+    const int room = r.max_tok - n_answer - 1;  // the step's own token comes anyway
+    draft_jobs_.push_back({.state = s.draft_state.get(),
+                           .tokens = s.tokens,
+                           .max_nodes = room > 0 ? setup_.limits.max_logit_rows : 0,
+                           .max_depth = std::max(0, room),
+                           .tree = {}});
+    drafted_.push_back(&s);
+  }
+  if (drafted_.empty()) return;
+  const auto n_plain = static_cast<int>(drafted_.size());
+  const int n_rows = std::min(setup_.limits.max_rows, setup_.limits.max_logit_rows);
+  setup_.speculator->draft(draft_jobs_, n_plain, std::max(0, n_rows - n_plain));
+  for (size_t i = 0; i < drafted_.size(); i++) drafted_[i]->draft = std::move(draft_jobs_[i].tree);
+}
+
 ScheduleResult ServingLoop::plan(TimePoint now) {
+  if (setup_.speculator) draft();
   views_.clear();
   for (const auto& s : sequences_) views_.push_back(view(*s));
   stream_.max_decodes = stream_.streaming ? decode_width_.rows(n_decoding()) : 0;
@@ -118,10 +147,15 @@ std::vector<RowPlan> ServingLoop::engine_rows(const ScheduleResult& result) {
   for (const RowPlan& p : result.rows) {
     Sequence& s = *sequences_[static_cast<size_t>(p.seq)];
     if (s.seq < 0) continue;  // was not admitted after all
-    int n = std::min(p.n_tok, engine_.n_pending(s.seq));
+    const int n_pending = engine_.n_pending(s.seq);
+    int n = std::min(p.n_tok, n_pending + s.draft.size());
     n -= std::max(0, engine_.n_logit_rows(s.seq, n) - n_logit_rows);
     while (n > 1 && engine_.n_blocks_needed(s.seq, n) > n_free) n -= std::min(n - 1, kKvBlock);
     if (n <= 0 || engine_.n_blocks_needed(s.seq, n) > n_free) continue;
+    s.draft.resize(std::max(0, n - n_pending));
+    engine_.extend_tree(s.seq, s.draft);
+    s.walk.emplace(s.draft);
+    if (!s.draft.empty()) s.text = s.tokens;
     n_free -= engine_.n_blocks_needed(s.seq, n);
     n_logit_rows -= engine_.n_logit_rows(s.seq, n);
     rows.push_back({s.seq, n});
@@ -145,7 +179,7 @@ bool ServingLoop::step(TimePoint now) {
   count_step(rows, bytes_before);
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
-  take_turns(rows, seconds(end) - seconds(now));
+  learn(rows, seconds(end) - seconds(now));
   for (const RowPlan& p : rows)
     if (Sequence* s = by_engine_seq_[static_cast<size_t>(p.seq)]) after_step(*s, end);
   return true;
@@ -178,17 +212,26 @@ void ServingLoop::on_logits(Sequence& s, int position, std::span<const float> lo
     return;
   }
   if (r.in.max_tok == 0) return;
-  if (!s.carries_all()) return sample_choice(s, s.choice, logits);
-  for (int i = 0; i < r.in.n; i++) sample_choice(s, i, logits);
+  if (s.carries_all()) {
+    for (int i = 0; i < r.in.n; i++) sample_choice(s, i, logits);
+    return;
+  }
+  const auto n_tok = static_cast<int>(s.tokens.size());
+  if (!s.walk->waits_for(position < n_tok ? DraftTree::kRoot : position - n_tok)) return;
+  sample_choice(s, s.choice, logits);
+  s.walk->choose(s.sampled.back().token);
+  if (!s.draft.empty()) s.text.push_back(s.sampled.back().token);
 }
 
 void ServingLoop::sample_choice(Sequence& s, int choice, std::span<const float> logits) {
   const Request& r = *s.request;
-  const bool may_end = r.choices[static_cast<size_t>(choice)].may_end();
+  const std::vector<int32_t>& text = s.draft.empty() ? s.tokens : s.text;
+  const bool may_end = r.choices[static_cast<size_t>(choice)].may_end(
+      static_cast<int>(text.size() - s.tokens.size()));
   const LogitEdits edits{.bias = r.in.logit_bias,
                          .banned = may_end ? std::span<const int32_t>() : r.banned};
   const int32_t token =
-      sample(logits, r.in.sampling, s.tokens, static_cast<uint32_t>(s.tokens.size()),
+      sample(logits, r.in.sampling, text, static_cast<uint32_t>(text.size()),
              static_cast<uint32_t>(choice), edits);
   std::optional<TokenLogprob> logprob;
   if (r.in.n_logprobs >= 0) logprob = token_logprob(logits, token, r.in.n_logprobs);
@@ -205,7 +248,12 @@ void ServingLoop::after_step(Sequence& s, TimePoint now) {
   const auto n_prompt = static_cast<int>(r.in.prompt.size());
   if (!r.prompt_done) r.sink->on_prefill(engine_.n_computed(s.seq), n_prompt);
   if (engine_.n_pending(s.seq) > 0) return;
-  if (r.prompt_done) return accept_token(s);
+  if (r.prompt_done) {
+    HOB_CHECK(s.walk->finish());
+    engine_.accept(s.seq, s.walk->path());
+    if (setup_.speculator) setup_.speculator->add_result(s.draft, *s.walk);
+    return accept_tokens(s);
+  }
 
   if (r.in.n_prompt_logprobs >= 0) {
     if (r.prompt_logprobs.empty()) r.prompt_logprobs.push_back({.token = s.tokens[0], .top = {}});
@@ -214,7 +262,7 @@ void ServingLoop::after_step(Sequence& s, TimePoint now) {
   r.answered = now;
   if (r.in.max_tok == 0) return end_request(r, FinishReason::kLength, nullptr);
   fork_choices(s);
-  accept_token(s);
+  accept_tokens(s);
 }
 
 // From here on each choice is a sequence of its own. Where the store refuses to share, it starts
@@ -237,40 +285,49 @@ void ServingLoop::fork_choices(Sequence& s) {
       other.waiting_since = s.waiting_since;
     }
     other.sampled.push_back(std::move(x));
-    accept_token(other);
+    accept_tokens(other);
   }
 }
 
-void ServingLoop::accept_token(Sequence& s) {
+// What the step has decided, in order. What stands behind an end is dropped.
+void ServingLoop::accept_tokens(Sequence& s) {
   Request& r = *s.request;
-  HOB_CHECK(s.sampled.size() == 1);
-  Sequence::Sampled x = std::move(s.sampled.front());
+  HOB_CHECK(!s.sampled.empty());
+  std::vector<Sequence::Sampled> sampled = std::move(s.sampled);
   s.sampled.clear();
-  stats_.n_generated_tok++;
   ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
-  output.add(x.token, std::move(x.logprob));
+  for (Sequence::Sampled& x : sampled) {
+    stats_.n_generated_tok++;
+    output.add(x.token, std::move(x.logprob));
+    if (output.finished()) break;
+    s.tokens.push_back(x.token);
+  }
   send(r, s.choice);
   if (!output.finished()) {
-    s.tokens.push_back(x.token);
-    if (s.seq >= 0) engine_.feed(s.seq, {&x.token, 1}, 1);
+    if (s.seq >= 0) engine_.feed(s.seq, {&s.tokens.back(), 1}, 1);
     return;
   }
   remove(s);
   finish_if_done(r);
 }
 
-// Streamed models: who decodes together (decode_width.h).
-void ServingLoop::take_turns(std::span<const RowPlan> rows, double seconds) {
-  if (!stream_.streaming) return;
+// From steps of nothing but decodes: what rows cost (speculator), and for streamed models who should
+// decode together (decode_width.h).
+void ServingLoop::learn(std::span<const RowPlan> rows, double seconds) {
   bool only_decodes = true;
+  int n_rows = 0, n_tok = 0;
   for (const RowPlan& p : rows) {
     Sequence& s = *by_engine_seq_[static_cast<size_t>(p.seq)];
-    only_decodes = only_decodes && !s.carries_all() && p.n_tok == 1;
+    only_decodes = only_decodes && !s.carries_all() && p.n_tok == 1 + s.draft.size();
+    n_rows += p.n_tok;
+    n_tok += static_cast<int>(s.sampled.size());
     s.in_turn = true;
   }
   stats_.decode_width = stream_.max_decodes;
   if (!only_decodes) return;
-  decode_width_.add_step(static_cast<int>(rows.size()), n_decoding(), seconds);
+  if (setup_.speculator) setup_.speculator->add_step(n_rows, seconds);
+  if (!stream_.streaming) return;
+  decode_width_.add_step(n_tok, n_decoding(), seconds);
   if (decode_width_.turn_over())
     for (const auto& s : sequences_) s->in_turn = false;
 }
@@ -292,12 +349,15 @@ uint64_t ServingLoop::bytes_read() const {
 }
 
 void ServingLoop::count_step(std::span<const RowPlan> rows, uint64_t bytes_before) {
-  uint64_t n_rows = 0;
-  for (const RowPlan& p : rows) n_rows += static_cast<uint64_t>(p.n_tok);
-  stats_.n_rows += n_rows;
+  bool has_prompt = false;
+  for (const RowPlan& p : rows) {
+    stats_.n_rows += static_cast<uint64_t>(p.n_tok);
+    has_prompt =
+        has_prompt || p.n_tok > 1 + by_engine_seq_[static_cast<size_t>(p.seq)]->draft.size();
+  }
   if (!stream_.streaming) return;
   const uint64_t bytes = bytes_read() - bytes_before;
-  if (n_rows > rows.size()) {  // a chunk of a prompt was among them
+  if (has_prompt) {
     stream_ = {.streaming = true,
                .prefill_bytes = bytes,
                .decode_bytes_since_prefill = 0,

@@ -10,6 +10,26 @@ size_t block_bytes(const KvLayerGeometry& layer, int d, KvType type) {
   return static_cast<size_t>(layer.n_kv_heads) * kv_block_bytes(type, d);
 }
 
+// `n` runs of `bytes`, `stride` apart.
+void copy_runs(const std::byte* from, std::byte* to, int n, size_t stride, size_t bytes) {
+  for (int i = 0; i < n; i++)
+    std::memcpy(to + static_cast<size_t>(i) * stride, from + static_cast<size_t>(i) * stride, bytes);
+}
+
+// One token of a head's block: d numbers that lie `stride` bytes apart, or for V (stride of one
+// number) in one run; q8: and its scales.
+void copy_token(const std::byte* from, size_t from_token, std::byte* to, size_t to_token, int d,
+                bool is_k, KvType type) {
+  const size_t number = type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
+  const size_t step = is_k ? number : number * static_cast<size_t>(d);
+  const size_t run = is_k ? number : number * static_cast<size_t>(d);
+  copy_runs(from + from_token * step, to + to_token * step, is_k ? d : 1, number * kKvBlock, run);
+  if (type != KvType::kQ8) return;
+  const size_t scales = static_cast<size_t>(d) * kKvBlock;
+  copy_runs(from + scales + 2 * from_token, to + scales + 2 * to_token, d / kKvScaleWidth,
+            2 * kKvBlock, 2);
+}
+
 // K and V of a layer start on cache lines of their own.
 size_t align64(size_t n) { return (n + 63) / 64 * 64; }
 
@@ -66,6 +86,27 @@ void KvStorage::copy_block(int32_t from, int32_t to) {
   for (const Layer& l : layers_) {
     copy(l.k_offset, l.k_block_bytes);
     copy(l.v_offset, l.v_block_bytes);
+  }
+}
+
+void KvStorage::copy_slot(int32_t from, int32_t to) {
+  const auto place = [](int32_t slot, int head, int n_heads, size_t head_bytes) {
+    return (static_cast<size_t>(slot / kKvBlock) * static_cast<size_t>(n_heads) +
+            static_cast<size_t>(head)) *
+           head_bytes;
+  };
+  for (size_t i = 0; i < layers_.size(); i++) {
+    const KvLayer l = layer(static_cast<int>(i));
+    for (const bool is_k : {true, false}) {
+      std::byte* base = is_k ? l.k : l.v;
+      const int d = is_k ? l.d_k : l.d_v;
+      const size_t head_bytes = kv_block_bytes(l.type, d);
+      for (int h = 0; h < l.n_kv_heads; h++)
+        copy_token(base + place(from, h, l.n_kv_heads, head_bytes),
+                   static_cast<size_t>(from % kKvBlock),
+                   base + place(to, h, l.n_kv_heads, head_bytes),
+                   static_cast<size_t>(to % kKvBlock), d, is_k, l.type);
+    }
   }
 }
 

@@ -16,6 +16,7 @@ class KvStorage {
   const KvGeometry& geometry() const { return geometry_; }
   KvLayer layer(int i);
   void copy_block(int32_t from, int32_t to);
+  void copy_slot(int32_t from, int32_t to);  // one token
 
  private:
   struct Layer {

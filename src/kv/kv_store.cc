@@ -52,6 +52,7 @@ struct KvStore::Impl {
   int n_needed(const Sequence& s, int n_more) const;
   void own_last_block(Sequence& s);
   void cut(Sequence& s, int n);
+  void commit(Sequence& s, int n, std::span<const int32_t> tokens);
   void learn(Sequence& s, std::span<const int32_t> tokens);
   bool close_block(Sequence& s);
   void cache_last_known(Sequence& s);
@@ -175,6 +176,13 @@ bool KvStore::Impl::close_block(Sequence& s) {
   return true;
 }
 
+void KvStore::Impl::commit(Sequence& s, int n, std::span<const int32_t> tokens) {
+  HOB_CHECK(tokens.empty() || static_cast<int>(tokens.size()) == n);
+  const bool known = s.chain.n_tok() == s.n_committed;
+  s.n_committed += n;
+  if (known) learn(s, tokens);
+}
+
 void KvStore::Impl::learn(Sequence& s, std::span<const int32_t> tokens) {
   while (!tokens.empty()) {
     tokens = tokens.subspan(static_cast<size_t>(s.chain.append(tokens)));
@@ -253,11 +261,27 @@ std::optional<std::span<const int32_t>> KvStore::reserve(SeqId seq, int n) {
 void KvStore::commit(SeqId seq, int n, std::span<const int32_t> tokens) {
   Impl::Sequence& s = impl_->at(seq);
   HOB_CHECK(n >= 0 && static_cast<size_t>(s.n_committed + n) <= s.slots.size());
-  HOB_CHECK(tokens.empty() || static_cast<int>(tokens.size()) == n);
-  const bool known = s.chain.n_tok() == s.n_committed;
-  s.n_committed += n;
-  impl_->cut(s, s.n_committed);
-  if (known) impl_->learn(s, tokens);
+  impl_->cut(s, s.n_committed + n);
+  impl_->commit(s, n, tokens);
+}
+
+void KvStore::commit_head(SeqId seq, int n, std::span<const int32_t> tokens) {
+  Impl::Sequence& s = impl_->at(seq);
+  HOB_CHECK(n >= 0 && static_cast<size_t>(s.n_committed + n) <= s.slots.size());
+  impl_->commit(s, n, tokens);
+}
+
+void KvStore::compact(SeqId seq, std::span<const int32_t> keep) {
+  Impl::Sequence& s = impl_->at(seq);
+  const int32_t* reserved = s.slots.data() + s.n_committed;
+  const auto n_reserved = static_cast<int32_t>(s.slots.size()) - s.n_committed;
+  for (size_t i = 0; i < keep.size(); i++) {
+    HOB_CHECK(keep[i] >= static_cast<int32_t>(i) && keep[i] < n_reserved &&
+              (i == 0 || keep[i] > keep[i - 1]));
+    if (keep[i] != static_cast<int32_t>(i))
+      impl_->storage.copy_slot(reserved[keep[i]], reserved[i]);
+  }
+  impl_->cut(s, s.n_committed + static_cast<int>(keep.size()));
 }
 
 void KvStore::truncate(SeqId seq, int n) {

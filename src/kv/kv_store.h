@@ -64,13 +64,22 @@ class KvStore {
   // Gives the blocks back, the tail first. What is cached stays findable.
   void free(SeqId seq);
   // Slots for the next n positions of `seq` (tentative until commit), or nullopt when the pool is
-  // full; nothing has changed then. The returned span and slots() stay valid until the next
+  // full; nothing has changed then. Replaces an earlier reservation: the slots that both have stay
+  // the same and keep their content. The returned span and slots() stay valid until the next
   // reserve/truncate/free of this sequence.
   std::optional<std::span<const int32_t>> reserve(SeqId seq, int n);
   // The first n reserved positions become part of the sequence; the rest is freed. With the ids of
   // these n tokens, blocks that become full can be found by attach_prefix; without, neither they
   // nor any later block of the sequence (until it is truncated to where its tokens are known).
   void commit(SeqId seq, int n, std::span<const int32_t> tokens = {});
+  // The same, but what is reserved behind stays reserved and keeps its content: a draft tree behind
+  // the token that it grows from. A later reserve() may extend it; it counts from the new length.
+  void commit_head(SeqId seq, int n, std::span<const int32_t> tokens = {});
+  // Reserved position i takes over what reserved position keep[i] holds (counted from the first
+  // reserved one; ascending), and the reservation ends behind them: the accepted path of a draft
+  // tree and what is to survive of the rest, which a commit or commit_head then makes permanent.
+  // Copies a token only where it moves.
+  void compact(SeqId seq, std::span<const int32_t> keep);
   // Keeps the first n positions: n == 0 or n >= first_position(seq). What others see, also in the
   // prefix cache, does not change.
   void truncate(SeqId seq, int n);

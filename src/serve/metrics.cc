@@ -67,6 +67,11 @@ void print_engine(const ServeStats& s, Page& page) {
   page.counter("vllm:num_preemptions_total", "Preemptions.", s.n_preemptions);
   page.counter("vllm:prompt_tokens_total", "Prompt tokens processed.", s.n_prompt_tok);
   page.counter("vllm:generation_tokens_total", "Tokens generated.", s.n_generated_tok);
+  page.counter("vllm:spec_decode_num_drafts_total", "Drafts verified.", s.speculation.n_drafts);
+  page.counter("vllm:spec_decode_num_draft_tokens_total", "Tokens of these.",
+               s.speculation.n_draft_tok);
+  page.counter("vllm:spec_decode_num_accepted_tokens_total", "Of these, accepted.",
+               s.speculation.n_accepted_tok);
   page.head("vllm:request_success_total", "counter", "Choices that ended, by reason.");
   for (size_t i = 0; i < 5; i++)
     page.value("vllm:request_success_total", static_cast<double>(s.n_finished[i]),

@@ -29,8 +29,6 @@ class BadUsage(HobTest):
             self.refused(2, name, "run", MOE, "--raw", "-p", "x", flag, value)
 
     def test_what_comes_later_is_named(self):
-        for flags in [["--draft", "ngram"]]:
-            self.refused(2, "not supported yet", "run", MOE, "--raw", "-p", "x", *flags)
         for command in ["edge", "quantize", "convert", "spec-server"]:
             self.refused(2, "not supported yet", command, "x", "--y")
 

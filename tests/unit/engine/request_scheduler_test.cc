@@ -71,6 +71,33 @@ TEST(RequestScheduler, BlocksShortPreemptsTheWorst) {
   EXPECT_TRUE(p.admitted.empty());  // nobody comes in while blocks are short
 }
 
+RequestView drafted(RequestView r, int n) {
+  r.n_draft_tok = n;
+  return r;
+}
+
+TEST(RequestScheduler, DraftsComeAfterAllDecodes) {
+  // 8 rows of logits: three decodes, then the better request's draft.
+  const Plan p = plan_of({drafted(running(1, 50), 10), drafted(running(0, 50), 3), running(2, 50)},
+                         kLimits, 100);
+  EXPECT_EQ(p.rows, (Rows{{0, 3}, {1, 4}, {2, 1}}));
+}
+
+TEST(RequestScheduler, DraftsLeaveHalfOfTheRowsToPrompts) {
+  const Plan p = plan_of({drafted(running(0, 48), 60), running(1, 48, 100)},
+                         {.max_rows = 64, .max_logit_rows = 64, .max_seqs = 8}, 100);
+  EXPECT_EQ(p.rows, (Rows{{0, 32}, {1, 32}}));
+}
+
+TEST(RequestScheduler, DraftsTakeNoBlocksFromAnybody) {
+  // Both stand at a block's end; three blocks are free.
+  const Plan p =
+      plan_of({drafted(running(0, 16), 40), drafted(running(1, 16), 40)},
+              {.max_rows = 64, .max_logit_rows = 64, .max_seqs = 8}, 3);
+  EXPECT_TRUE(p.preempted.empty());
+  EXPECT_EQ(p.rows, (Rows{{0, 32}, {1, 16}}));
+}
+
 TEST(RequestScheduler, TheWorstStandsStillInsteadOfPushingOutABetterOne) {
   const Plan p = plan_of({running(0, 20), running(1, 32)}, kLimits, 0);
   EXPECT_TRUE(p.preempted.empty());

@@ -1,0 +1,82 @@
+#include "draft_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/size_parse.h"
+#include "output.h"
+#include "speculative/model_drafter.h"
+#include "speculative/ngram_drafter.h"
+#include "speculative/vocabulary_match.h"
+
+namespace hob::app {
+namespace {
+
+constexpr const char* kNgram = "ngram";
+// Sequences for which a draft model keeps a whole context each; more share that.
+constexpr int kDraftContexts = 4;
+
+// Resident, in what is left beside the smallest target: half of the memory at most.
+SessionOptions draft_session(const DraftOptions& draft, const SessionOptions& target) {
+  SessionOptions s;
+  s.path = draft.source;
+  s.n_ctx = target.n_ctx;
+  s.n_threads = target.n_threads;
+  s.pin = target.pin;
+  s.kv = target.kv;
+  s.pack = "none";
+  s.n_seqs = std::min(target.n_seqs, kDraftContexts);
+  s.max_logit_rows = ModelDrafterOptions().beam * target.n_seqs;
+  if (target.memory_bytes) s.memory_bytes = *target.memory_bytes / 2;
+  return s;
+}
+
+}  // namespace
+
+void add_draft_options(CLI::App& app, DraftOptions& options) {
+  app.add_option("--draft", options.source,
+                 "who guesses tokens that one step then verifies together; the answer stays the "
+                 "same. ngram: what followed the last time; or a small model of the same "
+                 "vocabulary");
+  app.add_option("--draft-max", options.max_nodes, "most tokens of a draft")
+      ->check(CLI::Range(1, 64));
+  app.add_flag("--draft-always", options.always, "verify whole drafts, also where that is slower")
+      ->group("");  // for measurements
+}
+
+void reserve_rows(const DraftOptions& draft, SessionOptions& session) {
+  if (draft.on())
+    session.max_logit_rows = std::max(session.max_logit_rows, session.n_seqs + draft.max_nodes);
+}
+
+LocalDraft::LocalDraft(const DraftOptions& draft, const CommonOptions& common,
+                       SessionOptions& target)
+    : options_(draft) {
+  if (!draft.on() || draft.source == kNgram) return;
+  session_ = load_session(common, plan_model(draft_session(draft, target)));
+  if (!target.memory_bytes) return;
+  const uint64_t taken = session_->plan().peak_bytes;
+  if (taken >= *target.memory_bytes)
+    fail(Code::kResourceExhausted, "[draft] expected --memory above the draft model's {}",
+         format_size(taken));
+  *target.memory_bytes -= taken;
+}
+
+std::unique_ptr<Speculator> LocalDraft::speculator(const ModelSession& target) const {
+  if (!options_.on()) return nullptr;
+  std::unique_ptr<Drafter> drafter;
+  if (session_) {
+    check_same_vocabulary(*Tokenizer::from_gguf(target.file().metadata()),
+                          *Tokenizer::from_gguf(session_->file().metadata()));
+    drafter = make_model_drafter(session_->engine(), {});
+  } else {
+    drafter = make_ngram_drafter();
+  }
+  return std::make_unique<Speculator>(
+      std::move(drafter),
+      SpeculationOptions{.max_nodes = options_.max_nodes, .adaptive = !options_.always});
+}
+
+}  // namespace hob::app

@@ -1,0 +1,116 @@
+#include "engine/draft_governor.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace hob {
+namespace {
+
+constexpr double kNewest = 0.25;  // weight of a step against what was measured before
+// What a row adds to a step, as a share of a step of one row, until measured: decoding is bound by
+// reading the weights, so little.
+constexpr double kRowShare = 0.08;
+// A draft must promise so much more than none: estimates are noisy, and a wrong guess costs.
+constexpr double kMargin = 1.03;
+// The drafter's own word counts as so many outcomes; old outcomes fade beyond kMemory.
+constexpr double kPriorWeight = 4, kMemory = 64;
+
+}  // namespace
+
+int DraftGovernor::bucket(float confidence) {
+  return std::clamp(static_cast<int>(confidence * kBuckets), 0, kBuckets - 1);
+}
+
+bool DraftGovernor::known(int n_rows) const {
+  const Cost& c = costs_[static_cast<size_t>(n_rows)];
+  return c.step >= 0 && n_steps_ - c.step <= kStale;
+}
+
+void DraftGovernor::add_step(int n_rows, double seconds) {
+  n_steps_++;
+  if (n_rows < 1 || n_rows > kMaxRows || seconds <= 0) return;
+  Cost& c = costs_[static_cast<size_t>(n_rows)];
+  if (known(n_rows))
+    c.seconds += kNewest * (std::min(seconds, 4 * c.seconds) - c.seconds);  // a hiccup is no cost
+  else
+    c.seconds = seconds;
+  c.step = n_steps_;
+}
+
+// Between two measured sizes by interpolation, beyond them with kRowShare per row.
+double DraftGovernor::step_seconds(int n_rows) const {
+  n_rows = std::clamp(n_rows, 1, kMaxRows);
+  int below = n_rows, above = n_rows;
+  while (below >= 1 && !known(below)) below--;
+  while (above <= kMaxRows && !known(above)) above++;
+  const auto at = [&](int n) { return costs_[static_cast<size_t>(n)].seconds; };
+  const auto relative = [](int n) { return 1 + kRowShare * (n - 1); };
+  if (below < 1 && above > kMaxRows) return relative(n_rows);
+  if (below < 1) return at(above) * relative(n_rows) / relative(above);
+  if (above > kMaxRows) return at(below) * relative(n_rows) / relative(below);
+  if (below == above) return at(below);
+  const double share = static_cast<double>(n_rows - below) / (above - below);
+  return at(below) + share * (at(above) - at(below));
+}
+
+double DraftGovernor::probability(float confidence) const {
+  const Rate& r = rates_[static_cast<size_t>(bucket(confidence))];
+  return (r.n_true + kPriorWeight * static_cast<double>(confidence)) / (r.n + kPriorWeight);
+}
+
+void DraftGovernor::add_outcome(float confidence, bool came_true) {
+  Rate& r = rates_[static_cast<size_t>(bucket(confidence))];
+  const double fade = r.n >= kMemory ? (kMemory - 1) / kMemory : 1;
+  r.n_true = r.n_true * fade + (came_true ? 1 : 0);
+  r.n = r.n * fade + 1;
+}
+
+void DraftGovernor::rank_nodes(std::span<const DraftJob> jobs) {
+  nodes_.clear();
+  for (size_t j = 0; j < jobs.size(); j++) {
+    const DraftTree& tree = jobs[j].tree;
+    values_.assign(tree.tokens.size(), 0);
+    for (size_t i = 0; i < tree.tokens.size(); i++) {
+      const int32_t parent = tree.parents[i];
+      values_[i] = probability(tree.confidence[i]) *
+                   (parent == DraftTree::kRoot ? 1 : values_[static_cast<size_t>(parent)]);
+      nodes_.push_back({values_[i], static_cast<int32_t>(j), static_cast<int32_t>(i)});
+    }
+  }
+  // No node is worth more than its parent, so whatever is taken from the front is a tree.
+  std::sort(nodes_.begin(), nodes_.end(), [](const Node& a, const Node& b) {
+    return std::tuple(-a.value, a.node, a.job) < std::tuple(-b.value, b.node, b.job);
+  });
+}
+
+void DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes) {
+  rank_nodes(jobs);
+  const int most = std::min({max_nodes, static_cast<int>(nodes_.size()), kMaxRows - n_plain_rows});
+  double n_tok = n_plain_rows;
+  double best = kMargin * n_tok / step_seconds(n_plain_rows);
+  int n_best = 0;
+  for (int n = 1; n <= most; n++) {
+    n_tok += nodes_[static_cast<size_t>(n - 1)].value;
+    const double tok_s = n_tok / step_seconds(n_plain_rows + n);
+    if (tok_s <= best) continue;
+    best = tok_s;
+    n_best = n;
+  }
+  if (n_best > 0) {
+    n_declined_ = 0;
+  } else if (most > 0 && ++n_declined_ >= kProbe) {
+    n_declined_ = 0;
+    n_best = 1;
+  }
+  std::vector<std::vector<int32_t>> kept(jobs.size());
+  for (int n = 0; n < n_best; n++) {
+    const Node& node = nodes_[static_cast<size_t>(n)];
+    kept[static_cast<size_t>(node.job)].push_back(node.node);
+  }
+  for (size_t j = 0; j < jobs.size(); j++) {
+    std::sort(kept[j].begin(), kept[j].end());
+    jobs[j].tree.keep(kept[j]);
+  }
+}
+
+}  // namespace hob

@@ -1,0 +1,53 @@
+#pragma once
+// Drafting for the sequences of one step loop: asks the drafter, lets the governor cut, learns from
+// what came true. `run` and the serving loop use it alike.
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "engine/draft_governor.h"
+#include "engine/drafter.h"
+
+namespace hob {
+
+struct SpeculationOptions {
+  int max_nodes = 16;    // of a sequence's draft
+  bool adaptive = true;  // false: all that the drafter says, for tests and measurements
+};
+
+struct SpeculationStats {
+  uint64_t n_drafts = 0;        // verified, with one node at least
+  uint64_t n_draft_tok = 0;     // nodes of these
+  uint64_t n_accepted_tok = 0;  // of these, accepted
+  friend SpeculationStats operator-(const SpeculationStats& a, const SpeculationStats& b) {
+    return {a.n_drafts - b.n_drafts, a.n_draft_tok - b.n_draft_tok,
+            a.n_accepted_tok - b.n_accepted_tok};
+  }
+};
+
+// Engine thread only.
+class Speculator {
+ public:
+  Speculator(std::unique_ptr<Drafter> drafter, const SpeculationOptions& options);
+
+  std::unique_ptr<DraftState> open(const SamplingParams& sampling, uint32_t choice) {
+    return drafter_->open(sampling, choice);
+  }
+  // Fills the jobs' trees for a step with `n_plain_rows` decodes; max_nodes: of all together. Each
+  // job's own limits are the caller's; options().max_nodes applies too.
+  void draft(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes);
+  void add_result(const DraftTree& tree, const TreeWalk& walk);
+  // A step of decodes and drafts alone; the time since draft() was called for it included.
+  void add_step(int n_rows, double seconds) { governor_.add_step(n_rows, seconds); }
+
+  const SpeculationOptions& options() const { return options_; }
+  const SpeculationStats& stats() const { return stats_; }
+
+ private:
+  std::unique_ptr<Drafter> drafter_;
+  SpeculationOptions options_;
+  DraftGovernor governor_;
+  SpeculationStats stats_;
+};
+
+}  // namespace hob
