@@ -19,7 +19,7 @@ namespace hob::app {
 struct ChatOptions {
   SamplingParams sampling;
   int max_new_tok = -1;
-  bool ignore_end = false;  // go on past end tokens
+  bool ignore_end = false;           // go on past end tokens
   Speculator* speculator = nullptr;  // borrowed
 };
 

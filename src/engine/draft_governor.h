@@ -3,8 +3,8 @@
 // bound by reading the weights, much when it is bound by arithmetic or when the row's experts must
 // first be read from disk. It brings a token if all guesses up to it come true. Both are measured
 // while it happens: what steps of n rows take, and how often guesses of a given confidence come
-// true. Ref: research notes, specedge §2.5 (Cascade's utility: tokens gained over cost, off below 1).
-// Pure: the caller brings the clock.
+// true. Ref: research notes, specedge §2.5 (Cascade's utility: tokens gained over cost, off below
+// 1). Pure: the caller brings the clock.
 #include <array>
 #include <cstdint>
 #include <span>

@@ -19,7 +19,8 @@ class DraftState {
 
 struct DraftJob {
   DraftState* state = nullptr;
-  std::span<const int32_t> tokens;  // prompt and answer so far; those of earlier jobs may have changed
+  std::span<const int32_t>
+      tokens;  // prompt and answer so far; those of earlier jobs may have changed
   int max_nodes = 0, max_depth = 0;
   DraftTree tree;  // the result, with confidence; empty = no guess
 };

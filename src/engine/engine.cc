@@ -291,7 +291,8 @@ void Engine::commit(const LogitsSink& sink) {
       if (!batch_.rows[row++].want_logits) continue;
       const int node = first_node + i - n_chain;
       const bool good = !s.error && (i < n_chain || !s.failed[static_cast<size_t>(node)]);
-      if (good && sink) sink(p.seq, i < n_chain ? first + i : n_tok + node, {logits, n_vocab_floats});
+      if (good && sink)
+        sink(p.seq, i < n_chain ? first + i : n_tok + node, {logits, n_vocab_floats});
       logits += n_vocab_floats;
     }
   }

@@ -25,7 +25,8 @@ struct EngineLimits {
 };
 
 // Logits after `position`: the distribution of the token at position + 1. Node i of a draft tree
-// counts as position n + i, n the number of tokens in front of the tree. Valid during the call only.
+// counts as position n + i, n the number of tokens in front of the tree. Valid during the call
+// only.
 using LogitsSink = std::function<void(int seq, int position, std::span<const float> logits)>;
 
 // Engine thread only. Borrows everything.
@@ -54,8 +55,8 @@ class Engine {
   // also those of earlier calls. The next steps compute them, each seeing its own ancestors only,
   // and want logits of all. Throws as feed() does; for the context limit its depth counts.
   void extend_tree(int seq, const DraftTree& nodes);
-  // Ends the tree: the computed nodes `path` (each the child of the one before, the first a child of
-  // the root) become tokens of the sequence, all others are dropped.
+  // Ends the tree: the computed nodes `path` (each the child of the one before, the first a child
+  // of the root) become tokens of the sequence, all others are dropped.
   void accept(int seq, std::span<const int32_t> path);
   // The same, but the computed nodes `keep`, descendants of the path's last node, stay as a tree in
   // this order (ascending).

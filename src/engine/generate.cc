@@ -99,7 +99,8 @@ class Decoding {
     DraftJob job{
         .state = state_.get(), .tokens = text_, .max_nodes = n_rows, .max_depth = room, .tree = {}};
     options_.speculator->draft({&job, 1}, 1, n_rows);
-    if (engine_.n_blocks_needed(seq_, 1 + job.tree.size()) > engine_.kv().n_free_blocks()) return {};
+    if (engine_.n_blocks_needed(seq_, 1 + job.tree.size()) > engine_.kv().n_free_blocks())
+      return {};
     return std::move(job.tree);
   }
 

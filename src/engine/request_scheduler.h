@@ -5,8 +5,8 @@
 //
 // 1. Running decodes, one row each; then running prefills share what is left of the row budget;
 //    then waiting requests are admitted, unless blocks were short in this step.
-//    Drafts (draft_tree.h) of those that decode get rows after all decodes, and no more than half of
-//    what is left while a prompt waits for rows. They never take a block from anybody.
+//    Drafts (draft_tree.h) of those that decode get rows after all decodes, and no more than half
+//    of what is left while a prompt waits for rows. They never take a block from anybody.
 // 2. Blocks short: the worst running request by (priority, arrival) is preempted (recompute) for a
 //    better one, never the other way round. The worst itself keeps its blocks and stands still:
 //    what is better than it runs on, ends, and gives blocks back. So the best request always moves.

@@ -49,9 +49,8 @@ int ServingLoop::n_logits(const Sequence& s) {
 
 // By the views of the step that is planned or has just run.
 int ServingLoop::n_decoding() const {
-  return static_cast<int>(std::count_if(views_.begin(), views_.end(), [](const RequestView& v) {
-    return v.running && v.decodes();
-  }));
+  return static_cast<int>(std::count_if(
+      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); }));
 }
 
 // Drafts for all that decode.
@@ -230,9 +229,8 @@ void ServingLoop::sample_choice(Sequence& s, int choice, std::span<const float> 
       static_cast<int>(text.size() - s.tokens.size()));
   const LogitEdits edits{.bias = r.in.logit_bias,
                          .banned = may_end ? std::span<const int32_t>() : r.banned};
-  const int32_t token =
-      sample(logits, r.in.sampling, text, static_cast<uint32_t>(text.size()),
-             static_cast<uint32_t>(choice), edits);
+  const int32_t token = sample(logits, r.in.sampling, text, static_cast<uint32_t>(text.size()),
+                               static_cast<uint32_t>(choice), edits);
   std::optional<TokenLogprob> logprob;
   if (r.in.n_logprobs >= 0) logprob = token_logprob(logits, token, r.in.n_logprobs);
   s.sampled.push_back({choice, token, std::move(logprob)});
@@ -311,8 +309,8 @@ void ServingLoop::accept_tokens(Sequence& s) {
   finish_if_done(r);
 }
 
-// From steps of nothing but decodes: what rows cost (speculator), and for streamed models who should
-// decode together (decode_width.h).
+// From steps of nothing but decodes: what rows cost (speculator), and for streamed models who
+// should decode together (decode_width.h).
 void ServingLoop::learn(std::span<const RowPlan> rows, double seconds) {
   bool only_decodes = true;
   int n_rows = 0, n_tok = 0;

@@ -13,7 +13,8 @@ size_t block_bytes(const KvLayerGeometry& layer, int d, KvType type) {
 // `n` runs of `bytes`, `stride` apart.
 void copy_runs(const std::byte* from, std::byte* to, int n, size_t stride, size_t bytes) {
   for (int i = 0; i < n; i++)
-    std::memcpy(to + static_cast<size_t>(i) * stride, from + static_cast<size_t>(i) * stride, bytes);
+    std::memcpy(to + static_cast<size_t>(i) * stride, from + static_cast<size_t>(i) * stride,
+                bytes);
 }
 
 // One token of a head's block: d numbers that lie `stride` bytes apart, or for V (stride of one

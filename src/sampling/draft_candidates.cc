@@ -51,15 +51,15 @@ void draft_candidates(std::span<const float> logits, const SamplingParams& param
     tau = kCoupledTemperature;
     for (Scored& s : best)
       s.score = s.score / params.temperature -
-                std::log(-std::log(philox_uniform(params.seed, choice, position,
-                                                  static_cast<uint32_t>(s.token))));
+                std::log(-std::log(
+                    philox_uniform(params.seed, choice, position, static_cast<uint32_t>(s.token))));
   }
   std::sort(best.begin(), best.end(), better);
   double sum = 0;
   for (const Scored& s : best) sum += std::exp((s.score - best.front().score) / tau);
   for (size_t i = 0; i < best.size() && i < static_cast<size_t>(n); i++)
-    out.push_back({best[i].token, static_cast<float>(
-                                      std::exp((best[i].score - best.front().score) / tau) / sum)});
+    out.push_back({best[i].token,
+                   static_cast<float>(std::exp((best[i].score - best.front().score) / tau) / sum)});
 }
 
 }  // namespace hob

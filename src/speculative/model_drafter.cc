@@ -25,7 +25,7 @@ struct ModelState : DraftState {
 struct Growth {
   DraftJob* job = nullptr;
   ModelState* state = nullptr;
-  int depth = 0;  // levels computed
+  int depth = 0;                  // levels computed
   std::vector<float> value;       // [node] that it and its ancestors come true
   std::vector<int32_t> computed;  // [node] its index in the engine's tree
   std::vector<int32_t> by_index;  // [index in the engine's tree] the node
@@ -83,8 +83,8 @@ class ModelDrafter : public Drafter {
     s.seq = engine_.open();
   }
 
-  // The draft model's sequence becomes `tokens`, all but the last rows computed; guesses of the last
-  // tree that came true are kept. False: no room.
+  // The draft model's sequence becomes `tokens`, all but the last rows computed; guesses of the
+  // last tree that came true are kept. False: no room.
   bool catch_up(ModelState& s, std::span<const int32_t> tokens) {
     const std::span<const int32_t> present = engine_.tokens(s.seq);
     const auto same = static_cast<size_t>(
@@ -192,9 +192,8 @@ class ModelDrafter : public Drafter {
 
   void add_children(Growth& g, int position, std::span<const float> logits) {
     const auto n_tok = static_cast<int>(g.job->tokens.size());
-    const int32_t node = position < n_tok
-                             ? DraftTree::kRoot
-                             : g.by_index[static_cast<size_t>(position - n_tok)];
+    const int32_t node =
+        position < n_tok ? DraftTree::kRoot : g.by_index[static_cast<size_t>(position - n_tok)];
     int depth = 0;
     for (int32_t i = node; i != DraftTree::kRoot; i = g.job->tree.parents[static_cast<size_t>(i)])
       depth++;

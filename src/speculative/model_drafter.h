@@ -1,8 +1,8 @@
 #pragma once
 // A small model of the same vocabulary guesses for a large one. Grows trees best first (SpecExec)
 // for all sequences together, one forward pass per level. Ref: research notes, specedge §1.4; its
-// two lost-KV bugs (§0, finding 5) cannot happen here: a guess that came true keeps its KV row if it
-// was computed, and is computed as a token if it was not.
+// two lost-KV bugs (§0, finding 5) cannot happen here: a guess that came true keeps its KV row if
+// it was computed, and is computed as a token if it was not.
 #include "engine/drafter.h"
 #include "engine/engine.h"
 

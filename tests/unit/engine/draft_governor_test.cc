@@ -13,7 +13,9 @@ DraftTree chain(int n, float confidence) {
   return t;
 }
 
-DraftJob job_of(DraftTree tree) { return {.state = nullptr, .tokens = {}, .tree = std::move(tree)}; }
+DraftJob job_of(DraftTree tree) {
+  return {.state = nullptr, .tokens = {}, .tree = std::move(tree)};
+}
 
 // Steps of one sequence in a world where rows cost `cost` and every guess comes true with
 // probability p, for n_steps. Tokens per second, relative to plain decoding.
@@ -44,7 +46,9 @@ double speed_up(DraftGovernor& g, const std::function<double(int)>& cost, double
 TEST(DraftGovernor, DraftsWhereItPays) {
   DraftGovernor g;
   // Rows nearly free: the expected length is 1 / (1 - p) of at most 9.
-  EXPECT_GT(speed_up(g, [](int n) { return 1 + 0.02 * (n - 1); }, 0.9, 500, 50), 4.5);
+  EXPECT_GT(speed_up(
+                g, [](int n) { return 1 + 0.02 * (n - 1); }, 0.9, 500, 50),
+            4.5);
 }
 
 TEST(DraftGovernor, NeverMuchSlowerThanPlainDecoding) {

@@ -220,7 +220,8 @@ TEST_P(TreeSteps, AcceptedTokensEnterThePrefixCache) {
   const int again = engine().open(7);
   tokens.push_back(3);
   engine().feed(again, tokens, 1);
-  EXPECT_EQ(engine().attach_prefix(again), static_cast<int>(tokens.size() - 1) / kKvBlock * kKvBlock);
+  EXPECT_EQ(engine().attach_prefix(again),
+            static_cast<int>(tokens.size() - 1) / kKvBlock * kKvBlock);
   EXPECT_EQ(run(again).begin()->second, plain(tokens));
 }
 

@@ -91,9 +91,8 @@ TEST(RequestScheduler, DraftsLeaveHalfOfTheRowsToPrompts) {
 
 TEST(RequestScheduler, DraftsTakeNoBlocksFromAnybody) {
   // Both stand at a block's end; three blocks are free.
-  const Plan p =
-      plan_of({drafted(running(0, 16), 40), drafted(running(1, 16), 40)},
-              {.max_rows = 64, .max_logit_rows = 64, .max_seqs = 8}, 3);
+  const Plan p = plan_of({drafted(running(0, 16), 40), drafted(running(1, 16), 40)},
+                         {.max_rows = 64, .max_logit_rows = 64, .max_seqs = 8}, 3);
   EXPECT_TRUE(p.preempted.empty());
   EXPECT_EQ(p.rows, (Rows{{0, 32}, {1, 16}}));
 }

@@ -111,8 +111,8 @@ Outcome serve(const SessionOptions& options, Speculator* speculator,
   setup.engine = &session->engine();
   setup.experts = session->experts();
   setup.tokenizer = tokenizer.get();
-  setup.limits = {.max_rows = limits.max_rows, .max_logit_rows = limits.max_logit_rows,
-                  .max_seqs = 8};
+  setup.limits = {
+      .max_rows = limits.max_rows, .max_logit_rows = limits.max_logit_rows, .max_seqs = 8};
   setup.max_model_len = limits.n_ctx;
   setup.speculator = speculator;
   ServingLoop loop(setup);
@@ -201,7 +201,8 @@ TEST(Speculation, LostExpertsOfGuessesHurtNobody) {
   std::atomic<int> n_reads = 0;
   class Flaky : public AsyncReader {
    public:
-    Flaky(std::unique_ptr<AsyncReader> inner, std::atomic<int>* n) : inner_(std::move(inner)), n_(n) {}
+    Flaky(std::unique_ptr<AsyncReader> inner, std::atomic<int>* n)
+        : inner_(std::move(inner)), n_(n) {}
     std::string_view name() const override { return inner_->name(); }
     bool direct(int file) const override { return inner_->direct(file); }
     void submit(std::span<const ReadOp> ops) override { inner_->submit(ops); }

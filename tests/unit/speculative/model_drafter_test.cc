@@ -25,7 +25,10 @@ std::unique_ptr<ModelSession> load(const char* model = "olmoe.gguf", int kv_tok 
 }
 
 DraftJob job_of(DraftState& state, const Tokens& tokens, int max_nodes = 12, int max_depth = 5) {
-  return {.state = &state, .tokens = tokens, .max_nodes = max_nodes, .max_depth = max_depth,
+  return {.state = &state,
+          .tokens = tokens,
+          .max_nodes = max_nodes,
+          .max_depth = max_depth,
           .tree = {}};
 }
 
@@ -56,8 +59,7 @@ TEST(DraftCandidates, CoupledOnesFollowTheTargetsNoise) {
   for (uint32_t position = 0; position < 200; position++) {
     std::vector<float> logits(50);
     for (float& x : logits) x = 2 * normal(rng);
-    const SamplingParams params{
-        .temperature = 0.8f, .top_k = 0, .top_p = 1, .min_p = 0, .seed = 9};
+    const SamplingParams params{.temperature = 0.8f, .top_k = 0, .top_p = 1, .min_p = 0, .seed = 9};
     draft_candidates(logits, params, position, 3, 2, c);
     EXPECT_EQ(c[0].token, sample(logits, params, {}, position, 3));
     EXPECT_GE(c[0].probability, c[1].probability);
@@ -122,8 +124,8 @@ TEST_F(ModelDrafterTest, JobsTogetherSayWhatTheySayAlone) {
     texts.push_back(some(5 + 9 * i));
   }
   for (int i = 0; i < 6; i++)
-    jobs.push_back(job_of(*states[static_cast<size_t>(i)], texts[static_cast<size_t>(i)], 4 + i,
-                          1 + i % 3));
+    jobs.push_back(
+        job_of(*states[static_cast<size_t>(i)], texts[static_cast<size_t>(i)], 4 + i, 1 + i % 3));
   drafter->draft(jobs);
   for (int i = 0; i < 6; i++) {
     const auto state = alone->open({.temperature = 0}, 0);

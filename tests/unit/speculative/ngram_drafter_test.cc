@@ -47,8 +47,11 @@ TEST(SuffixIndex, FindsTheLongestLatestMatch) {
 Tokens draft_of(const Tokens& text, int max_nodes, int max_depth = 100) {
   const auto drafter = make_ngram_drafter();
   const auto state = drafter->open({}, 0);
-  DraftJob job{.state = state.get(), .tokens = text, .max_nodes = max_nodes,
-               .max_depth = max_depth, .tree = {}};
+  DraftJob job{.state = state.get(),
+               .tokens = text,
+               .max_nodes = max_nodes,
+               .max_depth = max_depth,
+               .tree = {}};
   drafter->draft({&job, 1});
   for (int i = 0; i < job.tree.size(); i++) {
     EXPECT_EQ(job.tree.parents[static_cast<size_t>(i)], i - 1);
