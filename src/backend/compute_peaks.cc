@@ -5,10 +5,10 @@
 #include <chrono>
 #include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "base/thread.h"
 #include "kernels/table.h"
 
 namespace hob {
@@ -52,13 +52,10 @@ double best_rate(int n_threads, const std::function<uint64_t()>& work) {
   std::barrier start(n_threads);
   double best = 0;
   for (int i = 0; i < kWindows; i++) {
-    std::vector<std::jthread> threads;
-    for (Window& w : windows)
-      threads.emplace_back([&] {
-        start.arrive_and_wait();
-        fill(w, work);
-      });
-    threads.clear();
+    run_together(n_threads, [&](int t) {
+      start.arrive_and_wait();
+      fill(windows[static_cast<size_t>(t)], work);
+    });
     best = std::max(best, rate_of(windows));
   }
   return best;

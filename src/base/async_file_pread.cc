@@ -11,6 +11,7 @@
 #include "base/async_file.h"
 #include "base/bounded_queue.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 namespace hob {
 namespace {
@@ -19,12 +20,15 @@ class PreadReader final : public AsyncReader {
  public:
   PreadReader(FileSet files, int depth)
       : files_(std::move(files)), depth_(depth), queue_(static_cast<size_t>(depth)) {
-    for (int i = 0; i < depth; i++) threads_.emplace_back([this] { serve(); });
+    try {
+      for (int i = 0; i < depth; i++)
+        threads_.push_back(start_thread("reading experts", [this] { serve(); }));
+    } catch (...) {
+      end_threads();
+      throw;
+    }
   }
-  ~PreadReader() override {
-    queue_.close();
-    for (std::thread& t : threads_) t.join();
-  }
+  ~PreadReader() override { end_threads(); }
 
   std::string_view name() const override { return "pread"; }
   bool direct(int file) const override { return files_[static_cast<size_t>(file)]->direct(); }
@@ -73,6 +77,11 @@ class PreadReader final : public AsyncReader {
       }
       changed_.notify_one();
     }
+  }
+
+  void end_threads() {
+    queue_.close();
+    for (std::thread& t : threads_) t.join();
   }
 
   FileSet files_;

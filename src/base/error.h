@@ -16,7 +16,7 @@ enum class Code {
   kNotFound,           // a named thing does not exist
   kUnimplemented,      // valid, but hob does not support it (the message names it)
   kDataLoss,           // a file contradicts itself or is truncated
-  kIo,                 // the operating system refused a read or write
+  kIo,                 // the operating system refused a read, a write, a thread
   kResourceExhausted,  // the memory budget is too small
   kCancelled,
   kInternal,

@@ -9,6 +9,7 @@
 
 #include "base/cpu_info.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -48,7 +49,12 @@ cpu_set_t set_of(const std::vector<int>& cores) {
 ThreadPool::ThreadPool(int n_threads, std::vector<int> cores) : cores_(std::move(cores)) {
   HOB_CHECK(n_threads >= 1);
   for (int i = 1; i < n_threads; i++) {
-    workers_.emplace_back([this] { worker_loop(); });
+    try {
+      workers_.push_back(start_thread("the kernels", [this] { worker_loop(); }));
+    } catch (...) {
+      end_workers();
+      throw;
+    }
     if (cores_.empty()) continue;
     const int core = cores_[static_cast<size_t>(i) % cores_.size()];
     const cpu_set_t set = set_of({core});
@@ -77,6 +83,10 @@ ThreadPool::~ThreadPool() {
     const cpu_set_t set = set_of(caller_cores_);
     sched_setaffinity(pinned_caller_, sizeof(set), &set);  // fails when the thread has ended
   }
+  end_workers();
+}
+
+void ThreadPool::end_workers() {
   stop_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();

@@ -52,6 +52,7 @@ class ThreadPool {
   using TaskFn = void (*)(void*, int);
   void run_shared(int n_tasks, TaskFn fn, void* context);
   bool claim_one();
+  void end_workers();
   void worker_loop();
   void record_pin(int error, int core);
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/thread.h"
 #include "engine/model_session.h"
 #include "engine/request_check.h"
 #include "engine/serving_loop.h"
@@ -79,6 +80,7 @@ struct CompletionEngine::Impl {
   void pause_if_stuck(const ServingLoop& loop);
   bool take_inbox(ServingLoop& loop);
   void watch_memory();
+  void end_thread();
   void apply_budget(ServingLoop& loop);
   void started(const std::string& id);
   void ended(const std::string& id);
@@ -231,17 +233,24 @@ std::optional<Refused> CompletionEngine::Impl::refuse(const CompletionRequest& r
 CompletionEngine::CompletionEngine(ModelSession& session, const Tokenizer& tokenizer,
                                    const CompletionEngineOptions& options)
     : impl_(std::make_unique<Impl>(session, tokenizer, options)) {
-  impl_->thread = std::thread([m = impl_.get()] { m->main(); });
-  impl_->watch_memory();
+  impl_->thread = start_thread("the engine", [m = impl_.get()] { m->main(); });
+  try {
+    impl_->watch_memory();
+  } catch (...) {
+    impl_->end_thread();
+    throw;
+  }
 }
 
-CompletionEngine::~CompletionEngine() {
+CompletionEngine::~CompletionEngine() { impl_->end_thread(); }
+
+void CompletionEngine::Impl::end_thread() {
   {
-    const std::lock_guard lock(impl_->mutex);
-    impl_->stopping = true;
+    const std::lock_guard lock(mutex);
+    stopping = true;
   }
-  impl_->wake.notify_all();
-  impl_->thread.join();
+  wake.notify_all();
+  thread.join();
 }
 
 std::optional<Refused> CompletionEngine::submit(CompletionRequest request,

@@ -37,7 +37,9 @@ void DraftGovernor::add_step(int n_rows, double seconds) {
   c.step = n_steps_;
 }
 
-// Between two measured sizes by interpolation, beyond them with kRowShare per row.
+// Between two measured sizes by interpolation, beyond them with kRowShare per row. Below them a row
+// costs its share of the step: the least that is possible, so that plain steps are tried when they
+// have not been for a while. Hopes are measured soon, fears never are.
 double DraftGovernor::step_seconds(int n_rows) const {
   n_rows = std::clamp(n_rows, 1, kMaxRows);
   int below = n_rows, above = n_rows;
@@ -46,7 +48,7 @@ double DraftGovernor::step_seconds(int n_rows) const {
   const auto at = [&](int n) { return costs_[static_cast<size_t>(n)].seconds; };
   const auto relative = [](int n) { return 1 + kRowShare * (n - 1); };
   if (below < 1 && above > kMaxRows) return relative(n_rows);
-  if (below < 1) return at(above) * relative(n_rows) / relative(above);
+  if (below < 1) return at(above) * n_rows / above;
   if (above > kMaxRows) return at(below) * relative(n_rows) / relative(below);
   if (below == above) return at(below);
   const double share = static_cast<double>(n_rows - below) / (above - below);

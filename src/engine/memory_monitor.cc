@@ -3,6 +3,7 @@
 #include <new>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "experts/expert_cache.h"
 
 namespace hob {
@@ -14,7 +15,7 @@ MemoryMonitor::MemoryMonitor(const ExpertCache& cache, MemoryMonitorOptions opti
       order_(std::move(order)),
       controller_(cache.least_budget_bytes(), cache.full_budget_bytes(), options_.times),
       notes_(cache.full_budget_bytes()),
-      thread_([this] { run(); }) {}
+      thread_(start_thread("watching the memory", [this] { run(); })) {}
 
 MemoryMonitor::~MemoryMonitor() {
   {

@@ -3,11 +3,11 @@
 #include <barrier>
 #include <chrono>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "base/aligned_buffer.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "engine/machine_probe.h"
 
 namespace hob {
@@ -66,7 +66,8 @@ double measure_ram_bandwidth(int n_threads, size_t pool_bytes) {
   std::vector<Clock::time_point> begins(n), ends(n);
   std::barrier sync(n_threads);
   double best_seconds = 0;
-  const auto work = [&](size_t t) {
+  const auto work = [&](int thread) {
+    const auto t = static_cast<size_t>(thread);
     for (int pass = 0; pass < kPasses; pass++) {
       const SumFn sum = kVariants[static_cast<size_t>(pass) % std::size(kVariants)];
       sync.arrive_and_wait();
@@ -83,11 +84,7 @@ double measure_ram_bandwidth(int n_threads, size_t pool_bytes) {
       if (pass == 0 || seconds < best_seconds) best_seconds = seconds;
     }
   };
-  {
-    std::vector<std::jthread> threads;
-    for (size_t t = 1; t < n; t++) threads.emplace_back(work, t);
-    work(0);
-  }
+  run_together(n_threads, work);
   // Reading the sums keeps the compiler from dropping the loads.
   HOB_CHECK(std::count(sums.begin(), sums.end(), uint64_t{1}) == 0);
   return static_cast<double>(share * n) / std::max(best_seconds, 1e-9);

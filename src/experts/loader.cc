@@ -5,6 +5,7 @@
 
 #include "base/align.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 namespace hob {
 namespace {
@@ -54,7 +55,7 @@ Loader::Loader(std::unique_ptr<AsyncReader> reader, const Backend& backend, cons
     (staged(i) ? free_staged_ : free_direct_).push_back(i);
   }
   for (Lane& lane : lanes_) lane.current = active_.end();
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("loading experts", [this] { run(); });
 }
 
 Loader::~Loader() {

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/thread.h"
 
 namespace hob {
 namespace {
@@ -135,7 +136,7 @@ void HttpServer::start() {
   Impl* impl = impl_.get();
   asio::co_spawn(
       impl->host.io, [impl] { return impl->accept_loop(); }, asio::detached);
-  impl->thread = std::thread([impl] { impl->host.io.run(); });
+  impl->thread = start_thread("HTTP", [impl] { impl->host.io.run(); });
 }
 
 void HttpServer::stop() {

@@ -14,7 +14,6 @@
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -29,6 +28,7 @@
 #include "serve/http_wire.h"
 #include "serve/limits.h"
 #include "serve/router.h"
+#include "serve/worker_threads.h"
 
 namespace hob {
 
@@ -59,7 +59,7 @@ struct SessionHost {
   size_t bodies_bytes = 0;  // being received
   std::atomic<int> n_active{0}, n_connections{0};
   asio::io_context io{1};
-  asio::thread_pool workers{2};  // after io: joined first
+  WorkerThreads workers{2};  // after io: joined first
 };
 
 // A request on its way to an answer: with a worker, or with its session.

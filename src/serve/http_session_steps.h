@@ -227,7 +227,7 @@ asio::awaitable<bool> HttpSession<Stream>::answer(HttpRequest request, WireOptio
   } else {
     // What keeps this session alive goes back with the result: it must not end on a worker's
     // thread.
-    asio::post(host_->workers, [self = this->shared_from_this(), work]() mutable {
+    host_->workers.post([self = this->shared_from_this(), work]() mutable {
       SessionHost& host = *self->host_;
       find_answer(host, *work);
       asio::post(host.io, [self = std::move(self), work = std::move(work)] {

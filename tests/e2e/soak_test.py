@@ -221,7 +221,7 @@ def main():
         kv = ["--kv-tokens", str(o.ctx * 5 // 2)]
         ok = soak("streamed", o, *kv, "--expert-cache", "100K", *inject)
         o.faults = ""
-        ok = soak("resident", o, *kv) and ok
+        ok = soak("resident, drafting", o, *kv, "--draft", "ngram", "--draft-always") and ok
     print("soak: passed" if ok else "soak: FAILED", flush=True)
     sys.exit(0 if ok else 1)
 

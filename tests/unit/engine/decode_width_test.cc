@@ -43,6 +43,24 @@ TEST(DecodeWidth, AllWhenMoreIsAlwaysBetter) {
   EXPECT_EQ(run(width, 1, 5, machine), machine(1));
 }
 
+// Answers of a hundred tokens are six turns: what is tried in vain must not cost much of them.
+TEST(DecodeWidth, ShortAnswersLoseLittleToTrials) {
+  const auto machine = [](int rows) { return rows == 8 ? 4.8 : 3.8; };
+  DecodeWidth width;
+  EXPECT_GT(run(width, 8, 7, machine), 0.98 * 4.8);
+}
+
+// While the slots fill, steps are slow whatever the width.
+TEST(DecodeWidth, TheFirstTurnSaysNothing) {
+  DecodeWidth width;
+  run(width, 8, 1, [](int) { return 1.0; });
+  EXPECT_EQ(width.rows(8), 8);
+  run(width, 8, 1, [](int rows) { return 1.0 + rows; });
+  EXPECT_EQ(width.rows(8), 4);  // tried
+  run(width, 8, 1, [](int rows) { return 1.0 + rows; });
+  EXPECT_EQ(width.rows(8), 8);
+}
+
 TEST(DecodeWidth, FollowsAChange) {
   DecodeWidth width;
   run(width, 16, 20, [](int rows) { return 10.0 + rows; });

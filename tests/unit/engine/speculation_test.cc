@@ -173,7 +173,7 @@ TEST(Speculation, ServesTheSameTokens) {
 TEST(Speculation, ServesTheSameTokensFromAPoolThatPreempts) {
   const Outcome plain = serve(options_with_drafts(), nullptr);
   SessionOptions small = options_with_drafts();
-  small.kv_tok = 160;
+  small.kv_tok = 112;
   const auto speculator = random_speculator(plain);
   const Outcome drafted = serve(small, speculator.get());
   expect_same(plain, drafted);
@@ -184,7 +184,7 @@ TEST(Speculation, ServesTheSameTokensFromAPoolThatPreempts) {
 TEST(Speculation, ServesTheSameTokensFromStreamedExperts) {
   const Outcome plain = serve(options_with_drafts(), nullptr);
   SessionOptions streamed = options_with_drafts();
-  streamed.expert_cache_bytes = 100 << 10;
+  streamed.expert_cache_bytes = 220 << 10;
   const auto speculator = random_speculator(plain);
   const Outcome drafted = serve(streamed, speculator.get());
   expect_same(plain, drafted);
@@ -196,7 +196,7 @@ TEST(Speculation, ServesTheSameTokensFromStreamedExperts) {
 TEST(Speculation, LostExpertsOfGuessesHurtNobody) {
   const Outcome plain = serve(options_with_drafts(), nullptr);
   SessionOptions streamed = options_with_drafts();
-  streamed.expert_cache_bytes = 100 << 10;
+  streamed.expert_cache_bytes = 220 << 10;
   const auto speculator = random_speculator(plain);
   std::atomic<int> n_reads = 0;
   class Flaky : public AsyncReader {
@@ -249,7 +249,7 @@ TEST(Speculation, GeneratesTheSameTokens) {
     EXPECT_EQ(plain.finish, Finish::kContext);
     std::vector<int32_t> text = some_tokens(9);
     text.insert(text.end(), plain.tokens.begin(), plain.tokens.end());
-    Speculator speculator(std::make_unique<RandomDrafter>(std::vector{text}),
+    Speculator speculator(std::make_unique<RandomDrafter>(std::vector<std::vector<int32_t>>{text}),
                           {.max_nodes = 12, .adaptive = false});
     options.speculator = &speculator;
     for (const int n : {-1, 0, 1, 2, 17}) {
