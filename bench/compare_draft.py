@@ -3,7 +3,8 @@
 
   bench/compare_draft.py MODEL.gguf [--draft ngram] [--rounds 5] [-n 256] [--tasks repeat,prose] [-- HOB OPTIONS...]
 
-repeat: copy a program with one name changed. prose: continue a text that does not repeat itself. Prints one line per
+repeat: copy a program with one name changed. prose: continue a story, sampled, since small models repeat
+themselves when they are greedy. Prints one line per
 round and task, then medians of drafted / plain. Answers that differ are an error.
 """
 import argparse
@@ -27,6 +28,9 @@ TASKS = {
 }
 
 
+SAMPLING = {"repeat": ["--temp", "0"], "prose": ["--temp", "1", "--seed", "7"]}
+
+
 def parse_arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model")
@@ -35,12 +39,12 @@ def parse_arguments():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("-n", type=int, default=256)
     p.add_argument("--tasks", default="repeat,prose")
-    p.add_argument("options", nargs="*", help="after --: for every run of hob")
-    return p.parse_args()
+    own, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    return p.parse_args(own.split(), argparse.Namespace(options=options.split()))
 
 
 def run(a, task, *flags):
-    command = [a.hob, "run", a.model, "--raw", "-p", TASKS[task], "-n", str(a.n), "--temp", "0", "--ignore-eos", "--json",
+    command = [a.hob, "run", a.model, "--raw", "-p", TASKS[task], "-n", str(a.n), *SAMPLING[task], "--ignore-eos", "--json",
                "--quiet", *flags, *a.options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -33,6 +33,22 @@ SessionOptions draft_session(const DraftOptions& draft, const SessionOptions& ta
   return s;
 }
 
+// What a further row adds to a step, before it has been measured. A dense step is bound by reading
+// the weights: little. Of a Mixture of Experts a row wants those experts that no other row has
+// chosen, on average as if chosen evenly; from disk they cost more than all the rest.
+double row_share(ModelSession& target) {
+  constexpr double kDense = 0.08;
+  const ModelLayout& layout = target.layout();
+  const MoeSpec& moe = layout.spec.moe;
+  if (moe.n_experts == 0) return kDense;
+  if (!target.experts()->resident()) return 1;
+  const double new_experts = 1 - static_cast<double>(moe.top_k) / moe.n_experts;
+  const double expert_bytes =
+      static_cast<double>(target.plan().experts_bytes) * moe.top_k / moe.n_experts;
+  const double share = expert_bytes / (expert_bytes + static_cast<double>(layout.dense_read_bytes));
+  return std::max(kDense, share * new_experts);
+}
+
 }  // namespace
 
 void add_draft_options(CLI::App& app, DraftOptions& options) {
@@ -64,7 +80,7 @@ LocalDraft::LocalDraft(const DraftOptions& draft, const CommonOptions& common,
   *target.memory_bytes -= taken;
 }
 
-std::unique_ptr<Speculator> LocalDraft::speculator(const ModelSession& target) const {
+std::unique_ptr<Speculator> LocalDraft::speculator(ModelSession& target) const {
   if (!options_.on()) return nullptr;
   std::unique_ptr<Drafter> drafter;
   if (session_) {
@@ -74,9 +90,10 @@ std::unique_ptr<Speculator> LocalDraft::speculator(const ModelSession& target) c
   } else {
     drafter = make_ngram_drafter();
   }
-  return std::make_unique<Speculator>(
-      std::move(drafter),
-      SpeculationOptions{.max_nodes = options_.max_nodes, .adaptive = !options_.always});
+  return std::make_unique<Speculator>(std::move(drafter),
+                                      SpeculationOptions{.max_nodes = options_.max_nodes,
+                                                         .row_share = row_share(target),
+                                                         .adaptive = !options_.always});
 }
 
 }  // namespace hob::app

@@ -30,7 +30,7 @@ class LocalDraft {
   LocalDraft(const DraftOptions& draft, const CommonOptions& common, SessionOptions& target);
   // Null without --draft. Throws Error when the draft's vocabulary is not the target's. Lives no
   // longer than this.
-  std::unique_ptr<Speculator> speculator(const ModelSession& target) const;
+  std::unique_ptr<Speculator> speculator(ModelSession& target) const;
 
  private:
   DraftOptions options_;

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 namespace hob {
 namespace {
 
 constexpr double kNewest = 0.25;  // weight of a step against what was measured before
-// What a row adds to a step, as a share of a step of one row, until measured: decoding is bound by
-// reading the weights, so little.
-constexpr double kRowShare = 0.08;
 // A draft must promise so much more than none: estimates are noisy, and a wrong guess costs.
 constexpr double kMargin = 1.03;
 // The drafter's own word counts as so many outcomes; old outcomes fade beyond kMemory.
@@ -37,16 +35,16 @@ void DraftGovernor::add_step(int n_rows, double seconds) {
   c.step = n_steps_;
 }
 
-// Between two measured sizes by interpolation, beyond them with kRowShare per row. Below them a row
-// costs its share of the step: the least that is possible, so that plain steps are tried when they
-// have not been for a while. Hopes are measured soon, fears never are.
+// Between two measured sizes by interpolation, beyond them with row_share_ per row. Below them a
+// row costs its share of the step: the least that is possible, so that plain steps are tried when
+// they have not been for a while. Hopes are measured soon, fears never are.
 double DraftGovernor::step_seconds(int n_rows) const {
   n_rows = std::clamp(n_rows, 1, kMaxRows);
   int below = n_rows, above = n_rows;
   while (below >= 1 && !known(below)) below--;
   while (above <= kMaxRows && !known(above)) above++;
   const auto at = [&](int n) { return costs_[static_cast<size_t>(n)].seconds; };
-  const auto relative = [](int n) { return 1 + kRowShare * (n - 1); };
+  const auto relative = [&](int n) { return 1 + row_share_ * (n - 1); };
   if (below < 1 && above > kMaxRows) return relative(n_rows);
   if (below < 1) return at(above) * n_rows / above;
   if (above > kMaxRows) return at(below) * relative(n_rows) / relative(below);
@@ -65,6 +63,9 @@ void DraftGovernor::add_outcome(float confidence, bool came_true) {
   const double fade = r.n >= kMemory ? (kMemory - 1) / kMemory : 1;
   r.n_true = r.n_true * fade + (came_true ? 1 : 0);
   r.n = r.n * fade + 1;
+  if (!std::exchange(probing_, false)) return;
+  patience_ =
+      came_true ? std::max(kLeastPatient, patience_ / 8) : std::min(kMostPatient, patience_ * 2);
 }
 
 void DraftGovernor::rank_nodes(std::span<const DraftJob> jobs) {
@@ -100,9 +101,10 @@ void DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_n
   }
   if (n_best > 0) {
     n_declined_ = 0;
-  } else if (most > 0 && ++n_declined_ >= kProbe) {
+  } else if (most > 0 && ++n_declined_ >= patience_) {
     n_declined_ = 0;
     n_best = 1;
+    probing_ = true;
   }
   std::vector<std::vector<int32_t>> kept(jobs.size());
   for (int n = 0; n < n_best; n++) {

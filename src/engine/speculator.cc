@@ -5,7 +5,7 @@
 namespace hob {
 
 Speculator::Speculator(std::unique_ptr<Drafter> drafter, const SpeculationOptions& options)
-    : drafter_(std::move(drafter)), options_(options) {}
+    : drafter_(std::move(drafter)), options_(options), governor_(options.row_share) {}
 
 void Speculator::draft(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes) {
   for (DraftJob& job : jobs) job.max_nodes = std::min(job.max_nodes, options_.max_nodes);

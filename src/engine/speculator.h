@@ -11,8 +11,9 @@
 namespace hob {
 
 struct SpeculationOptions {
-  int max_nodes = 16;    // of a sequence's draft
-  bool adaptive = true;  // false: all that the drafter says, for tests and measurements
+  int max_nodes = 16;       // of a sequence's draft
+  double row_share = 0.08;  // DraftGovernor's
+  bool adaptive = true;     // false: all that the drafter says, for tests and measurements
 };
 
 struct SpeculationStats {

@@ -25,7 +25,7 @@ class Run(HobTest):
                         self.assertEqual(drafted["text"], plain["text"])
                         self.assertEqual(drafted["finish"], plain["finish"])
                         n_accepted += drafted["draft"]["n_accepted_tok"]
-        self.assertGreater(n_accepted, 100)
+        self.assertGreater(n_accepted, 0)
 
     def test_streamed_experts(self):
         plain = self.answer("mixtral-Q4_K_M.gguf", "--temp", 0)
