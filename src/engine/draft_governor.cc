@@ -33,6 +33,27 @@ void DraftGovernor::add_step(int n_rows, double seconds) {
   else
     c.seconds = seconds;
   c.step = n_steps_;
+  learn_row_share(n_rows);
+}
+
+// For sizes that have not been measured for a while: this size against the next smaller one that
+// has been, else against the next larger one.
+void DraftGovernor::learn_row_share(int n_rows) {
+  constexpr double kMost = 4;
+  int low = n_rows - 1, high = n_rows;
+  while (low >= 1 && !known(low)) low--;
+  if (low < 1) {
+    low = n_rows;
+    do high++;
+    while (high <= kMaxRows && !known(high));
+    if (high > kMaxRows) return;
+  }
+  const auto at = [&](int n) { return costs_[static_cast<size_t>(n)].seconds; };
+  const double ratio = at(high) / at(low);  // = (1 + s (high - 1)) / (1 + s (low - 1))
+  const double rows = (high - 1) - ratio * (low - 1);
+  const double share = rows > 0 ? std::clamp((ratio - 1) / rows, 0.0, kMost) : kMost;
+  row_share_ += (share_measured_ ? kNewest : 1) * (share - row_share_);
+  share_measured_ = true;
 }
 
 // Between two measured sizes by interpolation, beyond them with row_share_ per row. Below them a
@@ -64,8 +85,8 @@ void DraftGovernor::add_outcome(float confidence, bool came_true) {
   r.n_true = r.n_true * fade + (came_true ? 1 : 0);
   r.n = r.n * fade + 1;
   if (!std::exchange(probing_, false)) return;
-  patience_ =
-      came_true ? std::max(kLeastPatient, patience_ / 8) : std::min(kMostPatient, patience_ * 2);
+  patience_ = came_true && certain_ones_pay_ ? std::max(kLeastPatient, patience_ / 8)
+                                             : std::min(kMostPatient, patience_ * 2);
 }
 
 void DraftGovernor::rank_nodes(std::span<const DraftJob> jobs) {
@@ -105,6 +126,8 @@ void DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_n
     n_declined_ = 0;
     n_best = 1;
     probing_ = true;
+    certain_ones_pay_ = (n_plain_rows + 1) / step_seconds(n_plain_rows + 1) >
+                        kMargin * n_plain_rows / step_seconds(n_plain_rows);
   }
   std::vector<std::vector<int32_t>> kept(jobs.size());
   for (int n = 0; n < n_best; n++) {

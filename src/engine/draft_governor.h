@@ -18,7 +18,7 @@ class DraftGovernor {
  public:
   static constexpr int kMaxRows = 256;  // of a step whose cost is remembered
 
-  // row_share: what a row adds to a step until that is measured, as a share of a step of one row.
+  // row_share: what a row adds to a step, as a share of a step of one row, until that is measured.
   explicit DraftGovernor(double row_share = 0.08) : row_share_(row_share) {}
 
   // A step of decodes and drafts alone, drafting included.
@@ -37,7 +37,8 @@ class DraftGovernor {
   // Steps without use after which a measured cost is forgotten: the machine may have been busy.
   static constexpr int64_t kStale = 256;
   // Declined drafts after which one node is tried all the same: 1 % where a row doubles the step.
-  // Twice as many after each in vain, an eighth after each that came true.
+  // Twice as many after each in vain, an eighth after each that came true, unless even guesses that
+  // always come true would not pay.
   static constexpr int kProbe = 100, kMostPatient = 1600, kLeastPatient = 4;
   static constexpr int kBuckets = 16;  // of confidence
 
@@ -54,14 +55,16 @@ class DraftGovernor {
   };
   static int bucket(float confidence);
   bool known(int n_rows) const;
+  void learn_row_share(int n_rows);
   void rank_nodes(std::span<const DraftJob> jobs);
 
   std::array<Cost, kMaxRows + 1> costs_;
   std::array<Rate, kBuckets> rates_;
   int64_t n_steps_ = 0;
   double row_share_;
+  bool share_measured_ = false;
   int patience_ = kProbe, n_declined_ = 0;
-  bool probing_ = false;
+  bool probing_ = false, certain_ones_pay_ = false;
   std::vector<Node> nodes_;
   std::vector<double> values_;
 };
