@@ -49,24 +49,23 @@ void check_prompt(const Engine& engine, std::span<const int32_t> prompt) {
 // Decodes one sequence, step by step.
 class Decoding {
  public:
-  Decoding(Engine& engine, int seq, const GenerateOptions& options)
-      : engine_(engine), seq_(seq), options_(options) {
+  Decoding(Engine& engine, int seq, std::span<const int32_t> prompt, const GenerateOptions& options)
+      : engine_(engine), seq_(seq), options_(options), text_(prompt.begin(), prompt.end()) {
     if (options.speculator) state_ = options.speculator->open(options.sampling, 0);
   }
 
-  // The token behind the text.
-  int32_t choose(std::span<const float> logits) const {
-    return sample(logits, options_.sampling, text_, static_cast<uint32_t>(text_.size()));
+  // The token behind the text, which it joins.
+  int32_t choose(std::span<const float> logits) {
+    text_.push_back(sample(logits, options_.sampling, text_, static_cast<uint32_t>(text_.size())));
+    return text_.back();
   }
-  void set_text(std::span<const int32_t> text) { text_.assign(text.begin(), text.end()); }
 
-  // Computes `token`, the newest one, and what was drafted behind it. `decided` gets what follows:
-  // one token at least. At most n_left tokens are wanted.
-  void step(int32_t token, int n_left, std::deque<int32_t>& decided) {
+  // Computes the newest token, and what was drafted behind it. `decided` gets what follows: one
+  // token at least. At most n_left tokens are wanted.
+  void step(int n_left, std::deque<int32_t>& decided) {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point start = Clock::now();
-    engine_.feed(seq_, {&token, 1}, 1);
-    set_text(engine_.tokens(seq_));
+    engine_.feed(seq_, {&text_.back(), 1}, 1);
     const DraftTree tree = draft(n_left);
     engine_.extend_tree(seq_, tree);
     TreeWalk walk(tree);
@@ -74,7 +73,6 @@ class Decoding {
     const LogitsSink sink = [&](int, int position, std::span<const float> logits) {
       if (!walk.waits_for(position < n_tok ? DraftTree::kRoot : position - n_tok)) return;
       decided.push_back(choose(logits));
-      text_.push_back(decided.back());
       walk.choose(decided.back());
     };
     while (engine_.n_pending(seq_) + engine_.n_pending_nodes(seq_) > 0) {
@@ -108,7 +106,7 @@ class Decoding {
   int seq_;
   const GenerateOptions& options_;
   std::unique_ptr<DraftState> state_;
-  std::vector<int32_t> text_;  // all tokens, with those that this step has decided
+  std::vector<int32_t> text_;  // all tokens, up to the newest one decided
 };
 
 }  // namespace
@@ -136,10 +134,9 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
   engine.feed(seq, prompt.subspan(static_cast<size_t>(n_kept)), 1);
 
   GenerateResult result;
-  Decoding decoding(engine, seq, options);
+  Decoding decoding(engine, seq, prompt, options);
   std::deque<int32_t> decided;  // tokens of the answer that nobody has seen yet
   const LogitsSink sink = [&](int, int, std::span<const float> logits) {
-    decoding.set_text(engine.tokens(seq));
     decided.push_back(decoding.choose(logits));
   };
   const Meter prefill_meter(engine);
@@ -180,7 +177,7 @@ GenerateResult generate(Engine& engine, int seq, std::span<const int32_t> prompt
     // The last token that -n allows needs no step of its own: nobody will read the logits after it.
     const int n_left = n_most - static_cast<int>(result.tokens.size());
     if (n_left == 0) continue;
-    decoding.step(next, n_left, decided);
+    decoding.step(n_left, decided);
     n_decoded += static_cast<int>(decided.size());
   }
   result.decode = decode_meter.stop(n_decoded);

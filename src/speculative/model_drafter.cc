@@ -133,7 +133,7 @@ class ModelDrafter : public Drafter {
           g.value[static_cast<size_t>(i)] >= options_.least_value)
         frontier_.push_back(i);
     const auto n = std::min(frontier_.size(), static_cast<size_t>(options_.beam));
-    if (n == 0 || worth_less(g, n)) return false;
+    if (n == 0 || worth_less(g)) return false;
     std::partial_sort(frontier_.begin(), frontier_.begin() + static_cast<std::ptrdiff_t>(n),
                       frontier_.end(), [&](int32_t a, int32_t b) {
                         const float x = g.value[static_cast<size_t>(a)];
@@ -157,7 +157,7 @@ class ModelDrafter : public Drafter {
   }
 
   // The tree is full of nodes that are likelier than any child that this level could bring.
-  bool worth_less(const Growth& g, size_t) const {
+  bool worth_less(const Growth& g) const {
     if (g.job->tree.size() < g.job->max_nodes) return false;
     std::vector<float> values = g.value;
     const auto last = values.begin() + g.job->max_nodes - 1;

@@ -2,7 +2,6 @@
 import csv
 import http.client
 import json
-import shutil
 import signal
 import socket
 import ssl
@@ -138,9 +137,8 @@ class Disconnects(HobTest):
         [s.close() for s in slow]
 
 
-@unittest.skipUnless(shutil.which("haproxy"), "needs haproxy in PATH (scripts/deps.sh test)")
 class Replicas(HobTest):
-    """packaging/haproxy.cfg in front of two servers."""
+    """packaging/haproxy.cfg in front of two servers. scripts/deps.sh test installs haproxy."""
 
     def setUp(self):
         super().setUp()

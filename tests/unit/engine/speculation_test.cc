@@ -3,12 +3,12 @@
 // streamed and with lost experts.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <random>
 
 #include "engine/generate.h"
 #include "engine/serving_loop.h"
 #include "engine/speculator.h"
+#include "experts/faulty_reader.h"
 #include "unit/engine/serving_test_util.h"
 
 namespace hob {
@@ -170,25 +170,26 @@ TEST(Speculation, ServesTheSameTokens) {
   }
 }
 
-TEST(Speculation, ServesTheSameTokensFromAPoolThatPreempts) {
+// As with plenty of memory and without drafts. Returns what it did.
+Outcome serve_as_plain(const SessionOptions& options) {
   const Outcome plain = serve(options_with_drafts(), nullptr);
-  SessionOptions small = options_with_drafts();
-  small.kv_tok = 112;
   const auto speculator = random_speculator(plain);
-  const Outcome drafted = serve(small, speculator.get());
+  Outcome drafted = serve(options, speculator.get());
   expect_same(plain, drafted);
-  EXPECT_GT(drafted.stats.n_preemptions, 0u);
   EXPECT_GT(drafted.stats.speculation.n_accepted_tok, 20u);
+  return drafted;
+}
+
+TEST(Speculation, ServesTheSameTokensFromAPoolThatPreempts) {
+  SessionOptions options = options_with_drafts();
+  options.kv_tok = 112;
+  EXPECT_GT(serve_as_plain(options).stats.n_preemptions, 0u);
 }
 
 TEST(Speculation, ServesTheSameTokensFromStreamedExperts) {
-  const Outcome plain = serve(options_with_drafts(), nullptr);
-  SessionOptions streamed = options_with_drafts();
-  streamed.expert_cache_bytes = 220 << 10;
-  const auto speculator = random_speculator(plain);
-  const Outcome drafted = serve(streamed, speculator.get());
-  expect_same(plain, drafted);
-  EXPECT_GT(drafted.stats.experts.misses, 0u);
+  SessionOptions options = options_with_drafts();
+  options.expert_cache_bytes = 220 << 10;
+  EXPECT_GT(serve_as_plain(options).stats.experts.misses, 0u);
 }
 
 // Reads fail now and then. A guess whose expert is lost is no reason to end a request: whoever ends
@@ -198,29 +199,9 @@ TEST(Speculation, LostExpertsOfGuessesHurtNobody) {
   SessionOptions streamed = options_with_drafts();
   streamed.expert_cache_bytes = 220 << 10;
   const auto speculator = random_speculator(plain);
-  std::atomic<int> n_reads = 0;
-  class Flaky : public AsyncReader {
-   public:
-    Flaky(std::unique_ptr<AsyncReader> inner, std::atomic<int>* n)
-        : inner_(std::move(inner)), n_(n) {}
-    std::string_view name() const override { return inner_->name(); }
-    bool direct(int file) const override { return inner_->direct(file); }
-    void submit(std::span<const ReadOp> ops) override { inner_->submit(ops); }
-    std::vector<ReadDone> wait() override {
-      std::vector<ReadDone> done = inner_->wait();
-      for (ReadDone& d : done)
-        if (++*n_ % 61 == 0) d.error = std::make_exception_ptr(Error(Code::kIo, "[io] test: EIO"));
-      return done;
-    }
-    void wake() override { inner_->wake(); }
-
-   private:
-    std::unique_ptr<AsyncReader> inner_;
-    std::atomic<int>* n_;
-  };
-  const Outcome drafted = serve(streamed, speculator.get(), [&](ModelPlan& plan) {
-    plan.cache.wrap_reader = [&](auto reader) {
-      return std::make_unique<Flaky>(std::move(reader), &n_reads);
+  const Outcome drafted = serve(streamed, speculator.get(), [](ModelPlan& plan) {
+    plan.cache.wrap_reader = [](auto reader) {
+      return make_faulty_reader(std::move(reader), {.rate = 1. / 60, .seed = 3});
     };
   });
   int n_failed = 0, n_good = 0;
