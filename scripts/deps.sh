@@ -11,7 +11,7 @@ packages_of() {
     # libgtest-dev and python3 belong to build: configuring the project configures its tests too.
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
                 "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" \
-                "libboost-dev libssl-dev" ;;
+                "libboost-dev libssl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc" ;;
     # The proxy of the tested replica setup (packaging/haproxy.cfg).
     test) echo "haproxy" ;;
     # The aarch64 kernel tests of an x86 build; googletest holds the sources of libgtest-dev.

@@ -54,6 +54,7 @@ Runner setup_pack(CLI::App& app);
 Runner setup_show(CLI::App& app);
 Runner setup_trace(CLI::App& app);
 Runner setup_serve(CLI::App& app);
+Runner setup_edge(CLI::App& app);
 Runner setup_ps(CLI::App& app);
 Runner setup_stop(CLI::App& app);
 

@@ -1,6 +1,5 @@
 // hob serve MODEL: an OpenAI-compatible server.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <map>
 #include <memory>
@@ -11,8 +10,10 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "draft_options.h"
+#include "edge_port.h"
 #include "engine/completion_engine.h"
 #include "experts/faulty_reader.h"
+#include "http_options.h"
 #include "options.h"
 #include "output.h"
 #include "route_replay.h"
@@ -27,17 +28,16 @@ namespace {
 
 // Of --memory for connections, bodies and replies; see HttpLimits.
 constexpr uint64_t kServeBytes = 32 << 20;
+// With --edge-port a step has room for one largest tree at least, whoever decodes beside it.
+constexpr int kEdgeRows = 64;
 
 struct Options {
   CommonOptions common;
-  ServeConfig config;
-  TlsFiles tls;
+  HttpOptions http;
+  EdgePortOptions edge;
   CompletionEngineOptions engine;
-  int port = 8080;
   int kv_tokens = 0;
   std::string kv_reserve = "none";
-  std::vector<std::string> names;
-  std::string api_key_file, body_limit, chat_format;
   DraftOptions draft;
   std::string faults;       // of a test: see experts/faulty_reader.h
   std::string route_trace;  // of a bench: the answers mean nothing then
@@ -48,44 +48,12 @@ const std::map<std::string, KvReserve> kReserves = {{"none", KvReserve::kNone},
                                                     {"oracle", KvReserve::kOracle},
                                                     {"oracle-buddy", KvReserve::kOracleBuddy}};
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
 void check_options(Options& o) {
-  if (o.tls.certificate.empty() != o.tls.key.empty())
-    throw UsageError("[usage] expected --tls-cert and --tls-key together, got one of them");
-  if (!o.api_key_file.empty()) o.config.keys = ApiKeys::from_file(o.api_key_file);
+  check_http_options(o.http);
   o.engine.kv_reserve = kReserves.at(o.kv_reserve);
   if (o.draft.on() && o.engine.kv_reserve != KvReserve::kNone)
     throw UsageError("[usage] expected one of --draft and --kv-reserve, got both");
-  if (!o.body_limit.empty()) {
-    o.config.max_body_bytes = parse_size(o.body_limit);
-    if (o.config.max_body_bytes > HttpLimits().max_bodies_bytes)
-      throw UsageError(fmt::format("[usage] --body-limit: expected at most {}, got {}",
-                                   format_size(HttpLimits().max_bodies_bytes), o.body_limit));
-  }
   if (!o.faults.empty()) parse_fault_plan(o.faults);
-  for (const std::string& name : o.names)
-    if (name.empty()) throw UsageError("[usage] --alias: expected a name, got an empty one");
-}
-
-// Many slow clients are many open files.
-void raise_file_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 1 << 16);
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-HttpLimits http_limits() {
-  constexpr rlim_t kOwnFiles = 64;  // model shards, rings, logs
-  HttpLimits limits;
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > 2 * kOwnFiles)
-    limits.max_connections = static_cast<int>(
-        std::min<rlim_t>(static_cast<rlim_t>(limits.max_connections), files.rlim_cur - kOwnFiles));
-  return limits;
 }
 
 SessionOptions serve_session_options(const Options& o) {
@@ -141,6 +109,8 @@ ModelPlan plan_to_serve(const Options& o, SessionOptions options) {
     const ModelPlan least = plan_model(least_options);
     options.max_logit_rows = default_logit_rows(least);
     reserve_rows(o.draft, options);
+    if (o.edge.on())
+      options.max_logit_rows = std::max(options.max_logit_rows, options.n_seqs + kEdgeRows);
     if (options.kv_tok == 0) options.kv_tok = default_kv_tokens(least, options.max_logit_rows);
     return plan_model(options);
   } catch (const Error& e) {
@@ -150,19 +120,14 @@ ModelPlan plan_to_serve(const Options& o, SessionOptions options) {
   }
 }
 
-std::string address(const Options& o, int port) {
-  const bool v6 = o.config.host.find(':') != std::string::npos;
-  return fmt::format("{}://{}{}{}:{}", o.tls.certificate.empty() ? "http" : "https", v6 ? "[" : "",
-                     o.config.host, v6 ? "]" : "", port);
-}
-
-void report_load(const Options& o, const ModelSession& session, const LoadedModel& model,
-                 int port) {
+void report_load(const Options& o, const ModelSession& session, const LoadedModel& model, int port,
+                 int edge_port) {
   const Plan& p = session.plan();
   const uint64_t headroom = p.budget_bytes > p.peak_bytes ? p.budget_bytes - p.peak_bytes : 0;
   if (o.common.json) {
     write_json({{"model", model.facts.name},
-                {"url", address(o, port)},
+                {"url", o.http.url(port)},
+                {"edge_port", edge_port},
                 {"load_s", model.load_s},
                 {"weights_bytes", p.weights_bytes},
                 {"expert_cache_bytes", p.expert_cache_bytes},
@@ -185,8 +150,10 @@ void report_load(const Options& o, const ModelSession& session, const LoadedMode
                    format_size(p.scratch_bytes), format_size(headroom)));
   note(o.common.quiet,
        fmt::format("hob: serving {} on {}: {} at once, context {}{}", model.facts.name,
-                   address(o, port), o.engine.max_seqs, model.service->max_model_len(),
+                   o.http.url(port), o.engine.max_seqs, model.service->max_model_len(),
                    model.chat ? "" : "; no chat template (see --chat-format)"));
+  if (edge_port > 0)
+    note(o.common.quiet, fmt::format("hob: verifying for edges on port {}", edge_port));
 }
 
 std::unique_ptr<ModelSession> load_to_serve(const Options& o, const SessionOptions& options,
@@ -209,23 +176,6 @@ std::unique_ptr<ModelSession> load_to_serve(const Options& o, const SessionOptio
       });
 }
 
-// Until a signal comes; then until the last request has its answer, or a second signal comes.
-void wait_for_the_end(const Options& o, ServerState& state, CompletionEngine& engine,
-                      const HttpServer& server, const StopSignals& signals) {
-  constexpr std::chrono::milliseconds kLong{60'000}, kShort{20};
-  while (!signals.come(kLong)) {
-  }
-  state.set_draining();
-  engine.drain();
-  if (!engine.idle())
-    note(o.common.quiet, "hob: finishing what runs, refusing what is new; a second signal stops");
-  while (!engine.idle() || server.n_active() > 0) {
-    if (!signals.come(kShort)) continue;
-    fail(Code::kCancelled, "[serve] expected to finish {} requests, was stopped",
-         server.n_active());
-  }
-}
-
 void serve_model(const Options& o, ServerState& state, HttpServer& server,
                  const StopSignals& signals, RouteReplay& replay) {
   const int64_t start = now_ns();
@@ -242,10 +192,10 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
   CompletionEngine engine(*session, *tokenizer, engine_options);
   EngineService service(engine);
   const auto model = std::make_shared<LoadedModel>();
-  model->facts = model_facts(*session, o.names);
+  model->facts = model_facts(*session, o.http.names);
   model->facts.max_queue = o.engine.max_queue;
   model->tokenizer = tokenizer.get();
-  model->chat = served_chat(metadata, o.chat_format);
+  model->chat = served_chat(metadata, o.http.chat_format);
   model->service = &service;
   model->load_s = static_cast<double>(now_ns() - start) * 1e-9;
 
@@ -253,14 +203,15 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
     ~StopFirst() { server.stop(); }
     HttpServer& server;
   } stop_first{server};
+  EdgePort edge_port(o.edge, o.http, *session, *model, service);
   state.set_model(model);
-  report_load(o, *session, *model, server.port());
-  wait_for_the_end(o, state, engine, server, signals);
+  report_load(o, *session, *model, server.port(), edge_port.port());
+  wait_for_the_end(o.common.quiet, state, service, server, signals, [&] { edge_port.drain(); });
 }
 
 void serve(Options o) {
   check_options(o);
-  served_chat({}, o.chat_format);  // bad usage before anything is loaded
+  served_chat({}, o.http.chat_format);  // bad usage before anything is loaded
   RouteReplay replay(o.route_trace);
   o.engine.memory.enabled = true;
   o.engine.memory.note = [quiet = o.common.quiet](const std::string& line) {
@@ -269,18 +220,9 @@ void serve(Options o) {
   const StopSignals signals;
   raise_file_limit();
   ServerState state;
-  HttpServer server(o.config, o.port, http_limits(), o.tls, state);
+  HttpServer server(o.http.config, o.http.port, http_limits(), o.http.tls, state);
   server.start();
-  const ServerFile file({.host = o.config.host,
-                         .port = server.port(),
-                         .tls = !o.tls.certificate.empty(),
-                         .name = o.names.empty() ? model_name_of(o.common.model) : o.names[0],
-                         .model = o.common.model});
-  if (!is_loopback(o.config.host) && o.config.keys.empty())
-    note(o.common.quiet, fmt::format("hob: warning: everybody who reaches {} may use this server; "
-                                     "--api-key-file asks for a key",
-                                     o.config.host));
-  note(o.common.quiet, fmt::format("hob: listening on {}, loading", address(o, server.port())));
+  const ServerFile file = announce(o.http, server.port(), o.common.model, o.common.quiet);
   serve_model(o, state, server, signals, replay);
 }
 
@@ -289,8 +231,7 @@ void serve(Options o) {
 Runner setup_serve(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_common_options(app, o->common);
-  app.add_option("--host", o->config.host, "address to listen on");
-  app.add_option("--port", o->port, "0 = any free one")->check(CLI::Range(0, 65535));
+  add_http_options(app, o->http);
   app.add_option("--max-seqs", o->engine.max_seqs, "answers that are written together")
       ->check(CLI::Range(1, 1024));
   app.add_option("--max-queue", o->engine.max_queue, "requests that may wait")
@@ -305,20 +246,7 @@ Runner setup_serve(CLI::App& app) {
                  "its whole length has room, as without paging")
       ->check(CLI::IsMember(kReserves));
   add_draft_options(app, o->draft);
-  app.add_option("--api-key-file", o->api_key_file, "keys that clients need, one per line");
-  app.add_option("--alias", o->names, "what clients call the model; default: the file's name");
-  app.add_option("--chat-format", o->chat_format,
-                 "chatml, llama3, ...: for a file without a chat template that hob knows");
-  app.add_option("--allow-host", o->config.allow_hosts,
-                 "further names of this server in Host headers; * = any");
-  app.add_option("--cors", o->config.cors_origin,
-                 "origin whose pages may use this server, as https://example.org; * = any");
-  app.add_option("--tls-cert", o->tls.certificate, "certificate chain, PEM");
-  app.add_option("--tls-key", o->tls.key, "its private key, PEM");
-  app.add_option("--body-limit", o->body_limit, "largest request body; default 8M");
-  app.add_option("--request-timeout", o->config.request_timeout_s,
-                 "seconds after which a request ends with an error; default: none")
-      ->check(CLI::Range(1, 86400));
+  add_edge_port_options(app, o->edge);
   app.add_option("--inject-faults", o->faults, "RATE:SEED: expert reads fail at random")
       ->group("");  // for tests: not in --help
   app.add_option("--route-trace", o->route_trace, "replay recorded routing, or: uniform")

@@ -20,6 +20,7 @@ class ChoiceOutput {
   void end(FinishReason reason);  // from outside; nothing if it is finished
   bool finished() const { return finish_.has_value(); }
   int n_tok() const { return n_tok_; }
+  int n_left() const { return max_tok_ - n_tok_; }
   // Before min_tok nothing may end the answer. n_more: tokens that are decided but not added yet.
   bool may_end(int n_more = 0) const { return n_tok_ + n_more >= request_->min_tok; }
   bool has_news() const;

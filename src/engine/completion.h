@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/draft_tree.h"
 #include "sampling/logprobs.h"  // TokenLogprob
 #include "sampling/sampler.h"
 
@@ -18,6 +19,7 @@ struct CompletionRequest {
   std::string id;                       // unique among the requests that are running
   std::vector<int32_t> prompt;          // at least one token
   SamplingParams sampling;              // choice i of n samples with Philox counter `choice` = i
+  uint32_t first_choice = 0;            // ... and first_choice + i, if this request is some of them
   int n = 1;                            // choices; they share the prompt's KV blocks
   int max_tok = -1;                     // -1 = until the context is full
   int min_tok = 0;                      // before that no stop token, no stop string
@@ -35,6 +37,9 @@ struct CompletionRequest {
   std::optional<std::chrono::steady_clock::time_point> deadline;  // ends with kDeadline
   std::string tenant;      // fairness: whoever shares an API key
   std::string cache_salt;  // prefix cache entries are shared only with the same salt
+  // Somebody else drafts: behind its first token the answer goes on only as far as
+  // CompletionEngine::offer_draft() takes it. Wants n = 1.
+  bool client_drafts = false;
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kError };
@@ -46,6 +51,10 @@ struct CompletionDelta {
   std::string text;  // whole UTF-8 characters; held back while it may become a stop string
   std::vector<TokenLogprob> logprobs;  // one per token, if asked for
   std::optional<FinishReason> finish;  // set once per choice, in its last delta
+  // Of the step that brought the tokens; 0 = of none. of_draft: it verified an offer.
+  double step_s = 0;
+  int n_step_rows = 0;
+  bool of_draft = false;
 };
 
 struct CompletionUsage {
@@ -54,6 +63,14 @@ struct CompletionUsage {
   int n_completion_tok = 0;
   int n_preemptions = 0;
   double queue_s = 0, prefill_s = 0, decode_s = 0;
+};
+
+// For a request with client_drafts: what to verify behind its text when that has base_len tokens,
+// prompt and answer; an offer for another length is dropped. A tree that finds no room is cut from
+// its end; an empty one is good for one token.
+struct DraftOffer {
+  int base_len = 0;
+  DraftTree tree;
 };
 
 // All calls come from the engine thread and must not block or throw: hand over and return. on_end()

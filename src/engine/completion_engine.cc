@@ -67,6 +67,11 @@ struct CompletionEngine::Impl {
     std::shared_ptr<CompletionSink> sink;
     TimePoint at;
   };
+  struct Order {  // for a request whose client drafts
+    std::string id;
+    std::optional<DraftOffer> draft;  // none: self_decoding is meant
+    bool self_decoding = false;
+  };
 
   Impl(ModelSession& session_, const Tokenizer& tokenizer, const CompletionEngineOptions& options_)
       : session(session_), options(options_), setup(make_setup(session_, tokenizer, options_)) {
@@ -81,6 +86,7 @@ struct CompletionEngine::Impl {
   bool take_inbox(ServingLoop& loop);
   void watch_memory();
   void end_thread();
+  void send(Order order);
   void apply_budget(ServingLoop& loop);
   void started(const std::string& id);
   void ended(const std::string& id);
@@ -96,6 +102,7 @@ struct CompletionEngine::Impl {
   // Under the mutex:
   std::vector<Submission> inbox;
   std::vector<std::string> cancels;
+  std::vector<Order> orders;
   std::optional<uint64_t> expert_budget;  // to apply before the next step
   bool draining = false, stopping = false;
   struct Live {
@@ -136,6 +143,7 @@ void CompletionEngine::Impl::ended(const std::string& id) {
     n_waiting--;
   }
   std::erase(cancels, id);  // not for a later request of the same id
+  std::erase_if(orders, [&](const Order& o) { return o.id == id; });
   live.erase(it);
 }
 
@@ -143,18 +151,31 @@ void CompletionEngine::Impl::ended(const std::string& id) {
 bool CompletionEngine::Impl::take_inbox(ServingLoop& loop) {
   std::vector<Submission> new_requests;
   std::vector<std::string> cancelled;
+  std::vector<Order> new_orders;
   {
     std::unique_lock lock(mutex);
     stats = loop.stats();
-    wake.wait(lock, [&] {
-      return stopping || !inbox.empty() || !cancels.empty() || expert_budget || !loop.idle();
-    });
+    const auto something = [&] {
+      return stopping || !inbox.empty() || !cancels.empty() || !orders.empty() || expert_budget ||
+             loop.has_work();
+    };
+    if (const std::optional<TimePoint> deadline = loop.next_deadline())
+      wake.wait_until(lock, *deadline, something);
+    else
+      wake.wait(lock, something);
     if (stopping) return false;
     new_requests.swap(inbox);
     cancelled.swap(cancels);
+    new_orders.swap(orders);
   }
   for (Submission& s : new_requests) loop.add(std::move(s.request), std::move(s.sink), s.at);
   for (const std::string& id : cancelled) loop.cancel(id);
+  for (Order& o : new_orders) {
+    if (o.draft)
+      loop.offer_draft(o.id, std::move(*o.draft));
+    else
+      loop.set_self_decoding(o.id, o.self_decoding);
+  }
   return true;
 }
 
@@ -184,9 +205,10 @@ void CompletionEngine::Impl::apply_budget(ServingLoop& loop) {
 // Requests, but no rows: the scheduler promises that this does not last. Should it, the machine
 // stays usable and a cancel or a deadline ends it.
 void CompletionEngine::Impl::pause_if_stuck(const ServingLoop& loop) {
-  if (loop.idle()) return;
+  if (!loop.has_work()) return;
   std::unique_lock lock(mutex);
-  wake.wait_for(lock, std::chrono::milliseconds(5), [&] { return stopping || !cancels.empty(); });
+  wake.wait_for(lock, std::chrono::milliseconds(5),
+                [&] { return stopping || !cancels.empty() || !orders.empty(); });
 }
 
 void CompletionEngine::Impl::main() {
@@ -274,6 +296,23 @@ void CompletionEngine::cancel(const std::string& id) {
     impl_->cancels.push_back(id);
   }
   impl_->wake.notify_all();
+}
+
+void CompletionEngine::Impl::send(Order order) {
+  {
+    const std::lock_guard lock(mutex);
+    if (!live.contains(order.id)) return;
+    orders.push_back(std::move(order));
+  }
+  wake.notify_all();
+}
+
+void CompletionEngine::offer_draft(const std::string& id, DraftOffer offer) {
+  impl_->send({.id = id, .draft = std::move(offer)});
+}
+
+void CompletionEngine::set_self_decoding(const std::string& id, bool on) {
+  impl_->send({.id = id, .draft = std::nullopt, .self_decoding = on});
 }
 
 void CompletionEngine::drain() {

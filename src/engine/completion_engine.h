@@ -66,6 +66,11 @@ class CompletionEngine {
   // Any thread. nullopt = accepted: the sink will get on_end().
   std::optional<Refused> submit(CompletionRequest request, std::shared_ptr<CompletionSink> sink);
   void cancel(const std::string& id);  // any thread; unknown ids are ignored
+  // For requests with client_drafts, any thread; unknown ids are ignored. One step verifies the
+  // offer, one delta has what came of it: the accepted nodes' tokens and one that the model chose.
+  void offer_draft(const std::string& id, DraftOffer offer);
+  // Whether the answer also goes on without offers. At first: no.
+  void set_self_decoding(const std::string& id, bool on);
   void drain();                        // any thread: accept nothing more, finish what is there
   bool idle() const;                   // nothing runs, nothing waits
   ServeStats stats() const;            // any thread

@@ -5,6 +5,19 @@
 #include "base/error.h"
 
 namespace hob {
+namespace {
+
+// Nodes on the way to each node, its own included.
+std::vector<int> node_depths(const DraftTree& tree) {
+  std::vector<int> depths(tree.tokens.size());
+  for (size_t i = 0; i < depths.size(); i++) {
+    const int32_t parent = tree.parents[i];
+    depths[i] = parent == DraftTree::kRoot ? 1 : depths[static_cast<size_t>(parent)] + 1;
+  }
+  return depths;
+}
+
+}  // namespace
 
 void DraftTree::clear() {
   tokens.clear();
@@ -46,6 +59,14 @@ void DraftTree::resize(int n) {
   if (!confidence.empty()) confidence.resize(static_cast<size_t>(n));
 }
 
+void DraftTree::cut_depth(int depth) {
+  const std::vector<int> depths = node_depths(*this);
+  std::vector<int32_t> nodes;
+  for (int32_t i = 0; i < size(); i++)
+    if (depths[static_cast<size_t>(i)] <= depth) nodes.push_back(i);
+  keep(nodes);
+}
+
 int32_t DraftTree::child(int32_t parent, int32_t token) const {
   for (size_t i = static_cast<size_t>(parent + 1); i < tokens.size(); i++)
     if (parents[i] == parent && tokens[i] == token) return static_cast<int32_t>(i);
@@ -53,14 +74,8 @@ int32_t DraftTree::child(int32_t parent, int32_t token) const {
 }
 
 int tree_depth(const DraftTree& tree) {
-  std::vector<int> depth(tree.tokens.size());
-  int deepest = 0;
-  for (size_t i = 0; i < depth.size(); i++) {
-    const int32_t parent = tree.parents[i];
-    depth[i] = parent == DraftTree::kRoot ? 1 : depth[static_cast<size_t>(parent)] + 1;
-    deepest = std::max(deepest, depth[i]);
-  }
-  return deepest;
+  const std::vector<int> depths = node_depths(tree);
+  return depths.empty() ? 0 : *std::max_element(depths.begin(), depths.end());
 }
 
 void TreeWalk::choose(int32_t token) {

@@ -24,6 +24,8 @@ struct DraftTree {
   // Keeps the first n nodes, or these (ascending, each with its parent).
   void resize(int n);
   void keep(std::span<const int32_t> nodes);
+  // Drops nodes with more than `depth` nodes on their path, their own included.
+  void cut_depth(int depth);
   // The child of `parent` with this token (the first of several); kRoot = none.
   int32_t child(int32_t parent, int32_t token) const;
 };

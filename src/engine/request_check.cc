@@ -29,7 +29,11 @@ void check_token(const char* name, int32_t token, int n_vocab) {
 
 void check_counts(const CompletionRequest& r, const RequestLimits& limits) {
   refuse_unless(r.n >= 1 && r.n <= limits.max_seqs,
-                "[n] expected 1 to {} choices (--max-seqs; 1 with --kv-reserve), got {}", limits.max_seqs, r.n);
+                "[n] expected 1 to {} choices (--max-seqs; 1 with --kv-reserve), got {}",
+                limits.max_seqs, r.n);
+  refuse_unless(!r.client_drafts || (r.n == 1 && r.max_tok != 0 && r.n_prompt_logprobs < 0),
+                "[drafts] expected one choice of one token at least and no prompt_logprobs where "
+                "the client drafts");
   refuse_unless(r.max_tok >= -1, "[max_tokens] expected 0 or more, got {}", r.max_tok);
   refuse_unless(r.min_tok >= 0, "[min_tokens] expected 0 or more, got {}", r.min_tok);
   refuse_unless(r.max_tok < 0 || r.min_tok <= r.max_tok,

@@ -34,7 +34,7 @@ class Scheduling {
       else
         prefill_rows_left_ = rows_left_;
       for (int i : running_)
-        if (!at(i).decodes()) prefill_rows_left_ -= grant(i, prefill_rows_left_);
+        if (!at(i).decodes() && !at(i).held) prefill_rows_left_ -= grant(i, prefill_rows_left_);
       if (!short_of_blocks_) admit();
     }
     ScheduleResult out;
@@ -131,10 +131,14 @@ class Scheduling {
 
   void run_decodes() {
     std::vector<int> decodes;
-    for (int i : running_)
-      if (at(i).decodes()) decodes.push_back(i);
-    // A prefill beside them moves too, however many they are.
-    const bool prefills = decodes.size() < running_.size();
+    bool prefills = false;  // beside them; one row of it at least, however many they are
+    for (int i : running_) {
+      if (at(i).held) continue;
+      if (at(i).decodes())
+        decodes.push_back(i);
+      else
+        prefills = true;
+    }
     int n_max =
         std::min(in_.limits.max_rows - (prefills && in_.limits.max_rows > 1 ? 1 : 0),
                  in_.limits.max_logit_rows - (prefills && in_.limits.max_logit_rows > 1 ? 1 : 0));
@@ -152,7 +156,9 @@ class Scheduling {
   }
 
   void run_drafts() {
-    const auto wants_rows = [](const RequestView& r) { return !r.running || !r.decodes(); };
+    const auto wants_rows = [](const RequestView& r) {
+      return !r.held && (!r.running || !r.decodes());
+    };
     const bool prompts = std::any_of(in_.requests.begin(), in_.requests.end(), wants_rows);
     int rows = prompts ? rows_left_ / 2 : rows_left_;
     int logit_rows = prompts ? logit_rows_left_ / 2 : logit_rows_left_;
@@ -179,7 +185,7 @@ class Scheduling {
       return false;
     int64_t n_pending = 0;
     for (const RequestView& r : in_.requests)
-      if (!r.running || !r.decodes()) n_pending += r.n_pending_tok;
+      if (!r.held && (!r.running || !r.decodes())) n_pending += r.n_pending_tok;
     return n_pending < rows_left_;
   }
 
@@ -192,7 +198,7 @@ class Scheduling {
                         r.deadline_s > 0 ? r.deadline_s : INFINITY, r.arrival);
     };
     for (int i = 0; i < static_cast<int>(in_.requests.size()); i++)
-      if (!at(i).running && at(i).tenant == tenant && !state(i).n_rows &&
+      if (!at(i).running && !at(i).held && at(i).tenant == tenant && !state(i).n_rows &&
           (best < 0 || key(i) < key(best)))
         best = i;
     return best;
@@ -206,7 +212,7 @@ class Scheduling {
   double tenant_waits_since(int tenant) const {
     double since = in_.now_s;
     for (const RequestView& r : in_.requests)
-      if (!r.running && r.tenant == tenant) since = std::min(since, r.waiting_since_s);
+      if (!r.running && !r.held && r.tenant == tenant) since = std::min(since, r.waiting_since_s);
     return std::max(since, tenants_[static_cast<size_t>(tenant)].last_admitted_s);
   }
 
@@ -231,7 +237,7 @@ class Scheduling {
     int n_seqs = 0, n_promised_blocks = 0;
     for (int i : running_) {
       const RequestView& r = at(i);
-      n_seqs += r.n_seqs;
+      if (!r.held) n_seqs += r.n_seqs;  // who waits for a draft wants no row
       n_promised_blocks += headroom(r);
       if (!r.decodes())
         n_promised_blocks += blocks_for(r, r.n_pending_tok) - blocks_for(r, state(i).n_rows);

@@ -35,6 +35,7 @@ namespace hob {
 struct RequestView {
   bool running = false;    // holds blocks
   bool preempted = false;  // waiting again
+  bool held = false;       // wants no row now; running, it can be preempted
   int n_pending_tok = 0;   // known, not in the KV cache; waiting: without what the prefix cache has
   int n_logits_from = 0;   // of the pending tokens, those from this index on want a row of logits
   int n_draft_tok = 0;     // nodes of a draft behind the one pending token; any first n will do

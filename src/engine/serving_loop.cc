@@ -90,6 +90,41 @@ void ServingLoop::cancel(const std::string& id) {
   if (it != requests_.end()) end_request(**it, FinishReason::kCancelled, nullptr);
 }
 
+// The one sequence of a request whose client drafts; null = there is none.
+ServingLoop::Sequence* ServingLoop::client_sequence(const std::string& id) {
+  const auto it = std::find_if(sequences_.begin(), sequences_.end(), [&](const auto& s) {
+    return s->request->in.client_drafts && s->request->in.id == id;
+  });
+  return it == sequences_.end() ? nullptr : it->get();
+}
+
+void ServingLoop::offer_draft(const std::string& id, DraftOffer offer) {
+  Sequence* s = client_sequence(id);
+  if (!s || !s->request->prompt_done || s->tokens.size() != static_cast<size_t>(offer.base_len))
+    return;
+  if (held(*s) && s->seq < 0) s->waiting_since = std::chrono::steady_clock::now();
+  s->offered = std::move(offer.tree);
+}
+
+void ServingLoop::set_self_decoding(const std::string& id, bool on) {
+  if (Sequence* s = client_sequence(id)) s->self_decoding = on;
+}
+
+bool ServingLoop::held(const Sequence& s) {
+  return s.request->in.client_drafts && s.request->prompt_done && !s.self_decoding && !s.offered;
+}
+
+bool ServingLoop::has_work() const {
+  return std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) { return !held(*s); });
+}
+
+std::optional<TimePoint> ServingLoop::next_deadline() const {
+  std::optional<TimePoint> next;
+  for (const auto& r : requests_)
+    if (r->in.deadline && (!next || *r->in.deadline < *next)) next = r->in.deadline;
+  return next;
+}
+
 void ServingLoop::end_all(FinishReason reason, std::exception_ptr error) {
   while (!requests_.empty()) end_request(*requests_.back(), reason, error);
 }
@@ -100,10 +135,15 @@ void ServingLoop::expire(TimePoint now) {
       end_request(*requests_[i], FinishReason::kDeadline, nullptr);
 }
 
-void ServingLoop::send(Request& request, int choice) {
+void ServingLoop::send(Request& request, int choice, bool of_draft) {
   ChoiceOutput& output = request.choices[static_cast<size_t>(choice)];
   if (!output.has_news()) return;
   CompletionDelta delta = output.take_delta();
+  if (!delta.tokens.empty()) {
+    delta.step_s = step_s_;
+    delta.n_step_rows = n_step_rows_;
+    delta.of_draft = of_draft;
+  }
   if (delta.finish) stats_.n_finished[static_cast<size_t>(*delta.finish)]++;
   request.sink->on_delta(std::move(delta));
 }

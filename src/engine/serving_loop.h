@@ -40,8 +40,15 @@ class ServingLoop {
   // A request that passed check_request(). Its sink will get on_end().
   void add(CompletionRequest request, std::shared_ptr<CompletionSink> sink, TimePoint now);
   void cancel(const std::string& id);
+  // See CompletionEngine.
+  void offer_draft(const std::string& id, DraftOffer offer);
+  void set_self_decoding(const std::string& id, bool on);
   void end_all(FinishReason reason, std::exception_ptr error = nullptr);
   bool idle() const { return requests_.empty(); }
+  // Somebody waits for a step; not so a request that waits for its client's draft.
+  bool has_work() const;
+  // The earliest of all requests' deadlines.
+  std::optional<TimePoint> next_deadline() const;
   // Between steps; see ExpertCache::set_budget().
   void set_expert_budget(uint64_t bytes);
   // One step. False when no request could get a row. Throws only what ends all of them.
@@ -62,7 +69,7 @@ class ServingLoop {
   void expire(TimePoint now);
   void end_request(Request& request, FinishReason reason, std::exception_ptr error);
   void finish_if_done(Request& request);
-  void send(Request& request, int choice);
+  void send(Request& request, int choice, bool of_draft = false);
   double seconds(TimePoint t) const;
 
   // serving_step.cc
@@ -70,6 +77,9 @@ class ServingLoop {
   RequestView view(const Sequence& s) const;
   int reserve_size(const Request& r) const;
   static int n_logits(const Sequence& s);
+  static bool held(const Sequence& s);
+  Sequence* client_sequence(const std::string& id);
+  void take_offer(Sequence& s);
   void preempt(Sequence& s, TimePoint now);
   bool admit(Sequence& s, TimePoint now);
   void bind(Sequence& s, int engine_seq);
@@ -103,6 +113,8 @@ class ServingLoop {
   TimePoint start_;
   uint64_t n_requests_ = 0;
   int64_t n_steps_ = 0;
+  double step_s_ = 0;  // of the last one
+  int n_step_rows_ = 0;
   ServeStats stats_;
 };
 

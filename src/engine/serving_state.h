@@ -47,7 +47,10 @@ struct ServingLoop::Sequence {
   DraftTree draft;               // for this step, as far as it got rows
   std::optional<TreeWalk> walk;  // through it
   std::vector<int32_t> text;     // `tokens` and what the walk has found
-  std::exception_ptr error;      // of this step
+  // client_drafts only: the tree to verify next, until a step has.
+  std::optional<DraftTree> offered;
+  bool self_decoding = false;
+  std::exception_ptr error;  // of this step
 
   bool carries_all() const { return !request->prompt_done; }
 };

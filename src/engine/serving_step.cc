@@ -11,6 +11,7 @@ RequestView ServingLoop::view(const Sequence& s) const {
   RequestView v;
   v.running = s.seq >= 0;
   v.preempted = s.preempted;
+  v.held = held(s);
   v.n_seqs = s.carries_all() ? r.in.n : 1;
   v.priority = r.in.priority;
   v.arrival = s.arrival;
@@ -50,7 +51,15 @@ int ServingLoop::n_logits(const Sequence& s) {
 // By the views of the step that is planned or has just run.
 int ServingLoop::n_decoding() const {
   return static_cast<int>(std::count_if(
-      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes(); }));
+      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes() && !v.held; }));
+}
+
+// What the client has drafted, as far as the answer may still grow.
+void ServingLoop::take_offer(Sequence& s) {
+  const Request& r = *s.request;
+  const int room = r.max_tok - static_cast<int>(s.tokens.size() - r.in.prompt.size()) - 1;
+  s.draft = *s.offered;
+  s.draft.cut_depth(std::max(0, room));
 }
 
 // Drafts for all that decode.
@@ -60,11 +69,17 @@ void ServingLoop::draft() {
   for (const auto& q : sequences_) {
     Sequence& s = *q;
     s.draft.clear();
-    if (s.seq < 0 || s.carries_all() || engine_.n_pending(s.seq) != 1) continue;
+    if (s.seq < 0 || s.carries_all() || engine_.n_pending(s.seq) != 1 || held(s)) continue;
+    if (s.offered) {
+      take_offer(s);
+      continue;
+    }
+    if (!setup_.speculator) continue;
     const Request& r = *s.request;
     const auto n_answer = static_cast<int>(s.tokens.size() - r.in.prompt.size());
     if (!s.draft_state)
-      s.draft_state = setup_.speculator->open(r.in.sampling, static_cast<uint32_t>(s.choice));
+      s.draft_state = setup_.speculator->open(
+          r.in.sampling, r.in.first_choice + static_cast<uint32_t>(s.choice));
     const int room = r.max_tok - n_answer - 1;  // the step's own token comes anyway
     draft_jobs_.push_back({.state = s.draft_state.get(),
                            .tokens = s.tokens,
@@ -81,7 +96,7 @@ void ServingLoop::draft() {
 }
 
 ScheduleResult ServingLoop::plan(TimePoint now) {
-  if (setup_.speculator) draft();
+  draft();
   views_.clear();
   for (const auto& s : sequences_) views_.push_back(view(*s));
   stream_.max_decodes = stream_.streaming ? decode_width_.rows(n_decoding()) : 0;
@@ -178,7 +193,10 @@ bool ServingLoop::step(TimePoint now) {
   count_step(rows, bytes_before);
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
-  learn(rows, seconds(end) - seconds(now));
+  step_s_ = seconds(end) - seconds(now);
+  n_step_rows_ = 0;
+  for (const RowPlan& p : rows) n_step_rows_ += p.n_tok;
+  learn(rows, step_s_);
   for (const RowPlan& p : rows)
     if (Sequence* s = by_engine_seq_[static_cast<size_t>(p.seq)]) after_step(*s, end);
   return true;
@@ -230,7 +248,7 @@ void ServingLoop::sample_choice(Sequence& s, int choice, std::span<const float> 
   const LogitEdits edits{.bias = r.in.logit_bias,
                          .banned = may_end ? std::span<const int32_t>() : r.banned};
   const int32_t token = sample(logits, r.in.sampling, text, static_cast<uint32_t>(text.size()),
-                               static_cast<uint32_t>(choice), edits);
+                               r.in.first_choice + static_cast<uint32_t>(choice), edits);
   std::optional<TokenLogprob> logprob;
   if (r.in.n_logprobs >= 0) logprob = token_logprob(logits, token, r.in.n_logprobs);
   s.sampled.push_back({choice, token, std::move(logprob)});
@@ -249,7 +267,7 @@ void ServingLoop::after_step(Sequence& s, TimePoint now) {
   if (r.prompt_done) {
     HOB_CHECK(s.walk->finish());
     engine_.accept(s.seq, s.walk->path());
-    if (setup_.speculator) setup_.speculator->add_result(s.draft, *s.walk);
+    if (setup_.speculator && !s.offered) setup_.speculator->add_result(s.draft, *s.walk);
     return accept_tokens(s);
   }
 
@@ -293,6 +311,8 @@ void ServingLoop::accept_tokens(Sequence& s) {
   HOB_CHECK(!s.sampled.empty());
   std::vector<Sequence::Sampled> sampled = std::move(s.sampled);
   s.sampled.clear();
+  const bool of_draft = s.offered.has_value();
+  s.offered.reset();
   ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
   for (Sequence::Sampled& x : sampled) {
     stats_.n_generated_tok++;
@@ -300,7 +320,7 @@ void ServingLoop::accept_tokens(Sequence& s) {
     if (output.finished()) break;
     s.tokens.push_back(x.token);
   }
-  send(r, s.choice);
+  send(r, s.choice, of_draft);
   if (!output.finished()) {
     if (s.seq >= 0) engine_.feed(s.seq, {&s.tokens.back(), 1}, 1);
     return;

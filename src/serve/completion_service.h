@@ -17,6 +17,9 @@ class CompletionService {
   virtual std::optional<Refused> submit(CompletionRequest request,
                                         std::shared_ptr<CompletionSink> sink) = 0;
   virtual void cancel(const std::string& id) = 0;
+  // Requests with client_drafts.
+  virtual void offer_draft(const std::string& id, DraftOffer offer) = 0;
+  virtual void set_self_decoding(const std::string& id, bool on) = 0;
   virtual void drain() = 0;
   virtual bool idle() const = 0;
   virtual ServeStats stats() const = 0;

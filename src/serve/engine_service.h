@@ -15,6 +15,12 @@ class EngineService : public CompletionService {
     return engine_->submit(std::move(request), std::move(sink));
   }
   void cancel(const std::string& id) override { engine_->cancel(id); }
+  void offer_draft(const std::string& id, DraftOffer offer) override {
+    engine_->offer_draft(id, std::move(offer));
+  }
+  void set_self_decoding(const std::string& id, bool on) override {
+    engine_->set_self_decoding(id, on);
+  }
   void drain() override { engine_->drain(); }
   bool idle() const override { return engine_->idle(); }
   ServeStats stats() const override { return engine_->stats(); }

@@ -55,6 +55,8 @@ class FakeService : public CompletionService {
   std::optional<Refused> submit(CompletionRequest request,
                                 std::shared_ptr<CompletionSink> sink) override;
   void cancel(const std::string& id) override;
+  void offer_draft(const std::string&, DraftOffer) override {}
+  void set_self_decoding(const std::string&, bool) override {}
   void drain() override;
   bool idle() const override;
   ServeStats stats() const override;

@@ -1,0 +1,302 @@
+#include "edge/edge_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/clock.h"
+#include "engine/choice_output.h"
+
+namespace hob::edge {
+
+// What links have brought, until the loop takes it.
+struct EdgeLoop::Inbox {
+  struct Event {
+    uint64_t link = 0;
+    std::optional<pb::ServerFrame> frame;  // none: the link has closed
+  };
+  std::mutex mutex;
+  std::vector<Event> events;
+  std::function<void()> wake;
+};
+
+class EdgeLoop::Events : public LinkEvents {
+ public:
+  Events(std::shared_ptr<Inbox> inbox, uint64_t link) : inbox_(std::move(inbox)), link_(link) {}
+  void on_frame(pb::ServerFrame frame) override { push({link_, std::move(frame)}); }
+  void on_closed(const std::string&) override { push({link_, std::nullopt}); }
+
+ private:
+  void push(Inbox::Event event) {
+    {
+      const std::lock_guard lock(inbox_->mutex);
+      inbox_->events.push_back(std::move(event));
+    }
+    inbox_->wake();
+  }
+  const std::shared_ptr<Inbox> inbox_;
+  const uint64_t link_;
+};
+
+// A request: its choices are generations of their own.
+struct EdgeLoop::Group {
+  CompletionRequest in;
+  std::shared_ptr<CompletionSink> sink;
+  int n_running = 0;
+  CompletionUsage usage;
+  std::exception_ptr error;
+  int64_t start_us = 0, answer_us = 0;
+};
+
+struct EdgeLoop::Generation {
+  Generation(std::shared_ptr<Group> g, int c, const Tokenizer& tokenizer, int max_tok,
+             ClientSession s)
+      : group(std::move(g)),
+        choice(c),
+        output(group->in, tokenizer, c, max_tok),
+        session(std::move(s)) {}
+
+  const std::shared_ptr<Group> group;
+  const int choice;
+  ChoiceOutput output;
+  ClientSession session;
+  std::unique_ptr<DraftState> draft_state;
+  std::unique_ptr<Link> link;
+  uint64_t link_number = 0;  // events of earlier links are nothing any more
+  bool over = false;
+};
+
+EdgeLoop::EdgeLoop(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+                   const EdgeLoopOptions& options, std::function<void()> wake)
+    : connector_(connector),
+      drafter_(drafter),
+      tokenizer_(tokenizer),
+      options_(options),
+      inbox_(std::make_shared<Inbox>()) {
+  inbox_->wake = std::move(wake);
+}
+
+EdgeLoop::~EdgeLoop() { end_all(); }
+
+std::optional<Refused> EdgeLoop::add(CompletionRequest in, std::shared_ptr<CompletionSink> sink,
+                                     int64_t now_us) {
+  if (in.n_logprobs >= 0 || in.n_prompt_logprobs >= 0)
+    return Refused{Refusal::kInvalid,
+                   "[logprobs] expected none: they do not travel from the server to the edge", 0};
+  if (generations_.size() + static_cast<size_t>(in.n) >
+      static_cast<size_t>(options_.max_generations))
+    return Refused{
+        Refusal::kQueueFull,
+        fmt::format("[queue] expected at most {} answers at once", options_.max_generations), 1};
+  const auto group = std::make_shared<Group>();
+  group->in = std::move(in);
+  group->sink = std::move(sink);
+  group->start_us = now_us;
+  const CompletionRequest& r = group->in;
+  const auto n_prompt = static_cast<int>(r.prompt.size());
+  group->usage.n_prompt_tok = n_prompt;
+  stats_.n_prompt_tok += static_cast<uint64_t>(n_prompt);
+  const int room = options_.session.limits.max_context - n_prompt;
+  const int max_tok = r.max_tok < 0 ? room : std::min(r.max_tok, room);
+  group->n_running = r.n;
+  for (int i = 0; i < r.n; i++) {
+    pb::Open open = open_from(r, r.first_choice + static_cast<uint32_t>(i));
+    *open.mutable_tokenizer() = options_.tokenizer;
+    open.set_model(options_.model);
+    ClientSessionOptions session = options_.session;
+    session.seed += n_links_ + static_cast<uint64_t>(i);
+    generations_.push_back(std::make_unique<Generation>(
+        group, i, tokenizer_, max_tok,
+        ClientSession(std::move(open), options_.random_bytes(16), session)));
+    if (max_tok == 0) finish(*generations_.back(), FinishReason::kLength, nullptr);
+  }
+  remove_ended();
+  return std::nullopt;
+}
+
+void EdgeLoop::cancel(const std::string& id) {
+  for (const auto& g : generations_)
+    if (g->group->in.id == id) finish(*g, FinishReason::kCancelled, nullptr);
+  remove_ended();
+}
+
+void EdgeLoop::end_all() {
+  for (const auto& g : generations_) finish(*g, FinishReason::kCancelled, nullptr);
+  remove_ended();
+}
+
+void EdgeLoop::connect(Generation& g, int64_t now_us) {
+  g.link.reset();
+  g.link_number = ++n_links_;
+  g.session.on_connected(now_us);
+  g.link = connector_.connect(std::make_shared<Events>(inbox_, g.link_number));
+  flush(g);
+}
+
+void EdgeLoop::flush(Generation& g) {
+  for (pb::ClientFrame& frame : g.session.take_frames())
+    if (g.link) g.link->send(std::move(frame));
+}
+
+void EdgeLoop::take_events(int64_t now_us) {
+  std::vector<Inbox::Event> events;
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    events.swap(inbox_->events);
+  }
+  for (const Inbox::Event& e : events) {
+    const auto it = std::find_if(generations_.begin(), generations_.end(),
+                                 [&](const auto& g) { return g->link_number == e.link; });
+    if (it == generations_.end() || (*it)->over) continue;
+    Generation& g = **it;
+    if (e.frame) {
+      g.session.on_frame(*e.frame, now_us);
+      take_tokens(g);
+    } else {
+      g.link.reset();
+      g.session.on_disconnected(now_us);
+    }
+  }
+}
+
+void EdgeLoop::take_tokens(Generation& g) {
+  if (g.over) return;
+  const std::vector<int32_t> tokens = g.session.take_tokens();
+  Group& group = *g.group;
+  if (!tokens.empty() && group.answer_us == 0) {
+    group.answer_us = now_ns() / 1000;
+    group.sink->on_prefill(group.usage.n_prompt_tok, group.usage.n_prompt_tok);
+  }
+  for (const int32_t token : tokens) {
+    if (g.output.finished()) break;
+    stats_.n_generated_tok++;
+    g.output.add(token, std::nullopt);
+  }
+  if (g.output.finished()) return finish(g, FinishReason::kStop, nullptr);
+  if (g.output.has_news()) group.sink->on_delta(g.output.take_delta());
+  if (!g.session.end()) return;
+  const ClientSession::End& end = *g.session.end();
+  if (end.reason == "stop") return finish(g, FinishReason::kStop, nullptr);
+  if (end.reason == "length") return finish(g, FinishReason::kLength, nullptr);
+  if (end.reason == "deadline") return finish(g, FinishReason::kDeadline, nullptr);
+  if (end.reason == "cancelled") return finish(g, FinishReason::kCancelled, nullptr);
+  Code code = Code::kInternal;
+  if (end.code == FaultCode::kInvalidArgument) code = Code::kInvalidArgument;
+  if (end.code == FaultCode::kNotFound) code = Code::kNotFound;
+  if (end.code == FaultCode::kUnavailable) code = Code::kIo;
+  finish(g, FinishReason::kError, std::make_exception_ptr(Error(code, end.detail)));
+}
+
+// `reason`: unless its own output has ended it already.
+void EdgeLoop::finish(Generation& g, FinishReason reason, std::exception_ptr error) {
+  if (g.over) return;
+  g.over = true;
+  g.output.end(reason);
+  g.session.cancel("the edge has all that it wants");
+  flush(g);
+  g.link.reset();
+  Group& group = *g.group;
+  group.usage.n_completion_tok += g.output.n_tok();
+  CompletionDelta delta = g.output.take_delta();
+  if (delta.finish) stats_.n_finished[static_cast<size_t>(*delta.finish)]++;
+  group.sink->on_delta(std::move(delta));
+  if (error && !group.error) group.error = error;
+  const ClientStats& s = g.session.stats();
+  ClientStats& sum = stats_.links;
+  sum.n_rounds += s.n_rounds;
+  sum.n_nodes += s.n_nodes;
+  sum.n_accepted += s.n_accepted;
+  sum.n_guessed += s.n_guessed;
+  sum.n_hits += s.n_hits;
+  sum.n_resumes += s.n_resumes;
+  sum.bytes_up += s.bytes_up;
+  sum.bytes_down += s.bytes_down;
+  sum.srtt_us = s.srtt_us;
+  sum.rttvar_us = s.rttvar_us;
+  sum.verify_us = s.verify_us;
+  sum.queue_us = s.queue_us;
+  if (--group.n_running == 0) end_group(group);
+}
+
+void EdgeLoop::end_group(Group& group) {
+  const int64_t now_us = now_ns() / 1000;
+  if (group.answer_us == 0) group.answer_us = now_us;
+  group.usage.prefill_s = static_cast<double>(group.answer_us - group.start_us) * 1e-6;
+  group.usage.decode_s = static_cast<double>(now_us - group.answer_us) * 1e-6;
+  group.sink->on_end(group.usage, group.error);
+}
+
+void EdgeLoop::remove_ended() {
+  std::erase_if(generations_, [](const auto& g) { return g->over; });
+}
+
+void EdgeLoop::step(int64_t now_us) {
+  take_events(now_us);
+  for (const auto& g : generations_) {
+    if (g->over) continue;
+    const auto& deadline = g->group->in.deadline;
+    if (deadline && *deadline <= std::chrono::steady_clock::now()) {
+      finish(*g, FinishReason::kDeadline, nullptr);
+      continue;
+    }
+    g->session.tick(now_us);
+    if (g->session.drops_link()) {
+      g->link.reset();
+      g->session.on_disconnected(now_us);
+    }
+    take_tokens(*g);
+    if (!g->over && g->session.wants_link(now_us)) connect(*g, now_us);
+  }
+  draft(now_us);
+  for (const auto& g : generations_)
+    if (!g->over) flush(*g);
+  remove_ended();
+}
+
+// For all generations that wait for one, together.
+void EdgeLoop::draft(int64_t now_us) {
+  jobs_.clear();
+  drafted_.clear();
+  for (const auto& g : generations_) {
+    if (g->over || !g->session.may_draft(now_us)) continue;
+    const CompletionRequest& r = g->group->in;
+    if (!g->draft_state)
+      g->draft_state = drafter_.open(r.sampling, r.first_choice + static_cast<uint32_t>(g->choice));
+    const int room = g->output.n_left() - 1;  // the round's own token comes anyway
+    jobs_.push_back({.state = g->draft_state.get(),
+                     .tokens = g->session.log().ids(),
+                     .max_nodes = room > 0 ? options_.max_nodes : 0,
+                     .max_depth = std::clamp(room, 0, options_.max_depth),
+                     .tree = {}});
+    drafted_.push_back(g.get());
+  }
+  if (drafted_.empty()) return;
+  const int64_t start_ns = now_ns();
+  drafter_.draft(jobs_);
+  const int64_t draft_us = (now_ns() - start_ns) / 1000;
+  for (size_t i = 0; i < drafted_.size(); i++) {
+    ClientSession& session = drafted_[i]->session;
+    session.send_tree(std::move(jobs_[i].tree), draft_us, now_us + draft_us);
+    flush(*drafted_[i]);
+  }
+}
+
+int64_t EdgeLoop::next_step_us() const {
+  int64_t next = INT64_MAX;
+  for (const auto& g : generations_) {
+    next = std::min(next, g->session.next_tick_us());
+    if (g->group->in.deadline)
+      next = std::min<int64_t>(next, std::chrono::duration_cast<std::chrono::microseconds>(
+                                         g->group->in.deadline->time_since_epoch())
+                                         .count());
+  }
+  return next;
+}
+
+EdgeStats EdgeLoop::stats() const {
+  EdgeStats s = stats_;
+  s.n_running = static_cast<int>(generations_.size());
+  return s;
+}
+
+}  // namespace hob::edge

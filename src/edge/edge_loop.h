@@ -1,0 +1,86 @@
+#pragma once
+// The drafting side's step loop: generations whose target model is on another machine. Requests and
+// frames in, drafts and news to their sinks out. No threads and no clock of its own; edge_service.h
+// runs it. Ref: DESIGN §2 "Life of a draft".
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "edge/client_session.h"
+#include "edge/link.h"
+#include "engine/completion_engine.h"
+#include "engine/drafter.h"
+
+namespace hob {
+class Tokenizer;
+}
+
+namespace hob::edge {
+
+struct EdgeLoopOptions {
+  ClientSessionOptions session;
+  pb::TokenizerId tokenizer;  // of this side; without the probes
+  std::string model;          // the server's name for it
+  int max_nodes = 16;         // of a tree
+  int max_depth = 16;
+  int max_generations = 64;
+  std::function<std::string(size_t n_bytes)> random_bytes;
+};
+
+struct EdgeStats {
+  int n_running = 0;
+  uint64_t n_prompt_tok = 0, n_generated_tok = 0;
+  uint64_t n_finished[5] = {};  // by FinishReason
+  ClientStats links;            // sums of counters; times of the last generation that ended
+};
+
+// One thread.
+class EdgeLoop {
+ public:
+  // Borrows all. `wake`: something has come from a link; any thread.
+  EdgeLoop(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+           const EdgeLoopOptions& options, std::function<void()> wake);
+  ~EdgeLoop();  // cancels what runs
+
+  // nullopt: taken; its sink will get on_end().
+  std::optional<Refused> add(CompletionRequest request, std::shared_ptr<CompletionSink> sink,
+                             int64_t now_us);
+  void cancel(const std::string& id);
+  void end_all();
+  bool idle() const { return generations_.empty(); }
+  void step(int64_t now_us);
+  // When the next step is due though nothing comes; INT64_MAX = never.
+  int64_t next_step_us() const;
+  EdgeStats stats() const;
+
+ private:
+  struct Group;
+  struct Generation;
+  struct Inbox;
+  class Events;
+
+  void take_events(int64_t now_us);
+  void connect(Generation& g, int64_t now_us);
+  void draft(int64_t now_us);
+  void flush(Generation& g);
+  void take_tokens(Generation& g);
+  void finish(Generation& g, FinishReason reason, std::exception_ptr error);
+  void end_group(Group& group);
+  void remove_ended();
+
+  Connector& connector_;
+  Drafter& drafter_;
+  const Tokenizer& tokenizer_;
+  const EdgeLoopOptions options_;
+  const std::shared_ptr<Inbox> inbox_;
+  std::vector<std::unique_ptr<Generation>> generations_;
+  std::vector<DraftJob> jobs_;
+  std::vector<Generation*> drafted_;
+  uint64_t n_links_ = 0;
+  EdgeStats stats_;
+};
+
+}  // namespace hob::edge

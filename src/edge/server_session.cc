@@ -1,0 +1,447 @@
+#include "edge/server_session.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hob::edge {
+namespace {
+
+const char* name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kDeadline:
+      return "deadline";
+    case FinishReason::kCancelled:
+    case FinishReason::kError:
+      break;
+  }
+  return "cancelled";
+}
+
+uint32_t low_bits(uint64_t hash) { return static_cast<uint32_t>(hash); }
+
+uint32_t microseconds(double seconds) {
+  return static_cast<uint32_t>(std::clamp(seconds * 1e6, 0.0, 4e9));
+}
+
+}  // namespace
+
+void ServerActions::fault(uint32_t epoch, FaultCode code, const std::string& detail, bool retryable,
+                          double retry_after_s) {
+  pb::ServerFrame& frame = frames.emplace_back();
+  frame.set_epoch(epoch);
+  pb::Fault& f = *frame.mutable_fault();
+  f.set_code(static_cast<uint32_t>(code));
+  f.set_detail(detail);
+  f.set_retryable(retryable);
+  f.set_retry_after_ms(static_cast<uint32_t>(std::lround(retry_after_s * 1e3)));
+  close = true;
+}
+
+pb::ServerFrame& ServerSession::add_frame(ServerActions& actions) const {
+  pb::ServerFrame& frame = actions.frames.emplace_back();
+  frame.set_epoch(epoch_);
+  return frame;
+}
+
+void ServerSession::fill(pb::Credit& credit) const {
+  credit.set_rounds(2);  // one that is verified, one ahead of it
+  credit.set_max_nodes(static_cast<uint32_t>(options_.limits.max_nodes));
+  credit.set_max_branches(static_cast<uint32_t>(options_.limits.max_branches));
+}
+
+void ServerSession::end_with(FaultCode code, const std::string& detail, bool retryable,
+                             double retry_after_s, ServerActions& actions) {
+  actions.fault(epoch_, code, detail, retryable, retry_after_s);
+  actions.offer.reset();
+  actions.cancel = phase_ != Phase::kNew && phase_ != Phase::kEnded;
+  phase_ = Phase::kEnded;
+}
+
+ServerActions ServerSession::start(const pb::Open& open, std::vector<int32_t> tail,
+                                   ServerActions actions) {
+  CompletionRequest request = request_from(open, tail, options_.limits);
+  n_prompt_ = open.prompt_size();
+  log_ = CommittedLog(request.prompt);
+  if (open.max_new_tokens() > 0 && request.max_tok == 0) {
+    phase_ = Phase::kEnded;
+    finish_ = FinishReason::kLength;
+    *add_frame(actions).mutable_finished() = finished();
+    actions.close = true;
+    return actions;
+  }
+  phase_ = Phase::kPrefill;
+  actions.submit = std::move(request);
+  if (open.sampling().rule() == pb::SAMPLE_MATCH)
+    actions.submit->sampling.seed = options_.private_seed;
+  streams_ = open.mode() == pb::SERVER_STREAM;
+  if (streams_) actions.self_decoding = true;
+  return actions;
+}
+
+ServerActions ServerSession::open(const pb::Open& open, uint32_t epoch,
+                                  const std::string& resume_token) {
+  epoch_ = epoch;
+  ServerActions actions;
+  try {
+    actions = start(open, {}, {});
+  } catch (const Error& e) {
+    end_with(fault_code(e.code()), e.what(), false, 0, actions);
+    return actions;
+  }
+  pb::Opened& opened = *add_frame(actions).mutable_opened();
+  opened.set_session_id(options_.session_id);
+  opened.set_resume_token(resume_token);
+  opened.set_committed_len(static_cast<uint32_t>(log_.size()));
+  fill(*opened.mutable_credit());
+  return actions;
+}
+
+ServerActions ServerSession::reopen(const pb::Resume& resume, uint32_t epoch,
+                                    const std::string& resume_token) {
+  epoch_ = epoch;
+  ServerActions actions;
+  try {
+    if (!resume.has_reopen())
+      fail(Code::kNotFound, "[edge] resume: expected a session that this server knows, or reopen");
+    // The answer to Resume comes before anything else that start() has to say.
+    pb::ServerFrame& frame = add_frame(actions);
+    actions = start(resume.reopen(), ids_from(resume.tail(), "tail", options_.limits), actions);
+    if (static_cast<uint32_t>(log_.size()) != resume.have_len() ||
+        log_.hash() != resume.have_hash())
+      fail(Code::kDataLoss, "[edge] resume: expected have_len and have_hash of prompt and tail");
+    pb::Resumed& resumed = *(actions.frames.empty() ? frame : actions.frames[0]).mutable_resumed();
+    resumed.set_committed_len(static_cast<uint32_t>(log_.size()));
+    resumed.set_hash(log_.hash());
+    resumed.set_session_id(options_.session_id);
+    resumed.set_resume_token(resume_token);
+    fill(*resumed.mutable_credit());
+  } catch (const Error& e) {
+    actions = {};
+    phase_ = Phase::kNew;
+    end_with(fault_code(e.code()), e.what(), false, 0, actions);
+  }
+  return actions;
+}
+
+ServerActions ServerSession::resume(const pb::Resume& resume, uint32_t epoch,
+                                    const std::string& resume_token) {
+  epoch_ = epoch;
+  ServerActions actions;
+  const auto have = static_cast<int64_t>(resume.have_len());
+  if (have < n_prompt_ || have > log_.size() ||
+      log_.hash_at(static_cast<int>(have)) != resume.have_hash()) {
+    end_with(FaultCode::kDataLoss,
+             fmt::format("[edge] resume: expected a part of the {} committed ids, the edge has "
+                         "{} with another hash",
+                         log_.size(), have),
+             false, 0, actions);
+    return actions;
+  }
+  branches_.clear();
+  pb::Resumed& resumed = *add_frame(actions).mutable_resumed();
+  resumed.set_committed_len(static_cast<uint32_t>(log_.size()));
+  resumed.set_hash(log_.hash());
+  for (const int32_t id : log_.from(static_cast<int>(have)))
+    resumed.add_missing(static_cast<uint32_t>(id));
+  resumed.set_kv_alive(phase_ != Phase::kEnded);
+  resumed.set_resume_token(resume_token);
+  resumed.set_session_id(options_.session_id);
+  resumed.set_last_round(round_);
+  fill(*resumed.mutable_credit());
+  if (streams_ && phase_ != Phase::kEnded) actions.self_decoding = true;
+  tree_is_foreign_ = phase_ == Phase::kVerifying || phase_ == Phase::kPrefill;
+  resumed.set_verifying(tree_is_foreign_);
+  if (phase_ == Phase::kEnded) {
+    *add_frame(actions).mutable_finished() = finished();
+    actions.close = true;
+  }
+  return actions;
+}
+
+ServerActions ServerSession::detach() {
+  ServerActions actions;
+  branches_.clear();
+  if (streams_ && phase_ != Phase::kEnded) actions.self_decoding = false;
+  return actions;
+}
+
+ServerActions ServerSession::drain() {
+  ServerActions actions;
+  if (phase_ != Phase::kEnded)
+    end_with(FaultCode::kUnavailable, "[edge] expected to go on, the server is shutting down", true,
+             1, actions);
+  return actions;
+}
+
+ServerActions ServerSession::on_frame(const pb::ClientFrame& frame, int64_t now_us) {
+  ServerActions actions;
+  if (frame.epoch() != epoch_) return actions;  // of a stream that a Resume has replaced
+  try {
+    switch (frame.body_case()) {
+      case pb::ClientFrame::kDraft:
+        on_draft(frame.draft(), now_us, actions);
+        break;
+      case pb::ClientFrame::kSetMode:
+        set_mode(frame.set_mode().mode(), actions);
+        break;
+      case pb::ClientFrame::kCancel:
+        if (phase_ == Phase::kEnded) break;
+        actions.cancel = cancelled_ = true;
+        break;
+      case pb::ClientFrame::kHeartbeat:
+        if (frame.heartbeat().echo_us() == 0)
+          add_frame(actions).mutable_heartbeat()->set_echo_us(frame.heartbeat().sent_us());
+        break;
+      case pb::ClientFrame::kAck:
+        if (frame.ack().committed_len() > static_cast<uint32_t>(log_.size()))
+          fail(Code::kInvalidArgument, "[edge] ack: expected at most {} committed ids, got {}",
+               log_.size(), frame.ack().committed_len());
+        break;
+      case pb::ClientFrame::kOpen:
+      case pb::ClientFrame::kResume:
+        fail(Code::kInvalidArgument, "[edge] open, resume: expected as the first frame only");
+      case pb::ClientFrame::BODY_NOT_SET:  // a kind of frame that a later minor version brings
+        break;
+    }
+  } catch (const Error& e) {
+    actions = {};
+    end_with(fault_code(e.code()), e.what(), false, 0, actions);
+  }
+  return actions;
+}
+
+void ServerSession::on_draft(const pb::Draft& draft, int64_t now_us, ServerActions& actions) {
+  if (phase_ == Phase::kEnded || phase_ == Phase::kStreaming) return;  // crossed with our news
+  if (draft.round() == 0) fail(Code::kInvalidArgument, "[edge] draft: expected a round above 0");
+  if (draft.round() == round_ && phase_ == Phase::kReady && verdict_)
+    *add_frame(actions).mutable_verdict() = *verdict_;
+  if (draft.round() <= round_) return;
+  if (draft.round() > round_ + 1)
+    fail(Code::kInvalidArgument, "[edge] draft: expected at most round {}, got {}", round_ + 1,
+         draft.round());
+  switch (draft.kind_case()) {
+    case pb::Draft::kTree:
+      on_tree(draft, now_us, actions);
+      break;
+    case pb::Draft::kOptimistic:
+      on_branches(draft);
+      break;
+    case pb::Draft::KIND_NOT_SET:
+      fail(Code::kInvalidArgument, "[edge] draft: expected a tree or optimistic branches");
+  }
+}
+
+// False: it was stale, and the edge has been told what is right.
+bool ServerSession::check_base(const pb::Draft& draft, ServerActions& actions) {
+  const auto base = static_cast<int64_t>(draft.base_len());
+  const int size = log_.size();
+  if (base == size && draft.base_hash() == low_bits(log_.hash())) return true;
+  if (base < n_prompt_ || base >= size ||
+      low_bits(log_.hash_at(static_cast<int>(base))) != draft.base_hash())
+    fail(Code::kDataLoss, "[edge] draft: expected base {} with hash {:08x}, got {} with {:08x}",
+         size, low_bits(log_.hash()), base, draft.base_hash());
+  pb::Verdict& v = *add_frame(actions).mutable_verdict();
+  v.set_round(draft.round());
+  v.set_base_len(draft.base_len());
+  for (const int32_t id : log_.from(static_cast<int>(base)))
+    v.add_rebase(static_cast<uint32_t>(id));
+  v.set_committed_len(static_cast<uint32_t>(size));
+  v.set_hash(low_bits(log_.hash()));
+  return false;
+}
+
+void ServerSession::on_tree(const pb::Draft& draft, int64_t now_us, ServerActions& actions) {
+  DraftTree tree = tree_from(draft.tree(), options_.limits);
+  if (phase_ != Phase::kReady)
+    fail(Code::kInvalidArgument,
+         "[edge] draft: expected no tree for round {} before the verdict of round {}",
+         draft.round(), round_);
+  if (check_base(draft, actions)) begin_round(std::move(tree), now_us, actions);
+}
+
+// The edge's quota may cut a tree; with nothing left the round does not begin.
+bool ServerSession::begin_round(DraftTree tree, int64_t now_us, ServerActions& actions) {
+  if (options_.quota) {
+    int64_t retry_after_us = 0;
+    const int n_rows = options_.quota->take(tree.size() + 1, now_us, retry_after_us);
+    if (n_rows == 0) {
+      pb::Throttle& t = *add_frame(actions).mutable_throttle();
+      t.set_retry_after_ms(static_cast<uint32_t>(retry_after_us / 1000 + 1));
+      t.set_reason("[quota] expected fewer rows per second");
+      return false;
+    }
+    tree.resize(std::min(tree.size(), n_rows - 1));
+  }
+  round_++;
+  phase_ = Phase::kVerifying;
+  began_us_ = now_us;
+  n_verified_nodes_ += static_cast<uint64_t>(tree.size());
+  tree_ = tree;
+  actions.offer = DraftOffer{.base_len = log_.size(), .tree = std::move(tree)};
+  return true;
+}
+
+// For the outcomes of the round in flight. One that comes too late is of no use: its edge knows the
+// verdict by now, or soon will, and sends a tree for what it says.
+void ServerSession::on_branches(const pb::Draft& draft) {
+  const ProtocolLimits& limits = options_.limits;
+  const int n = draft.optimistic().branch_size();
+  if (n > limits.max_branches)
+    fail(Code::kInvalidArgument, "[edge] optimistic: expected at most {} branches, got {}",
+         limits.max_branches, n);
+  std::vector<Branch> branches;
+  int n_nodes = 0;
+  for (const pb::Branch& b : draft.optimistic().branch()) {
+    if (b.assume_bonus() >= static_cast<uint32_t>(limits.n_vocab))
+      fail(Code::kInvalidArgument, "[edge] optimistic: expected ids below {}, got {}",
+           limits.n_vocab, b.assume_bonus());
+    branches.push_back({b.assume_node(), b.assume_bonus(), tree_from(b.tree(), limits)});
+    n_nodes += branches.back().tree.size();
+  }
+  if (n_nodes > limits.max_nodes * 4)
+    fail(Code::kInvalidArgument, "[edge] optimistic: expected at most {} nodes in all, got {}",
+         limits.max_nodes * 4, n_nodes);
+  if (phase_ == Phase::kVerifying || phase_ == Phase::kPrefill) branches_ = std::move(branches);
+}
+
+void ServerSession::set_mode(pb::Mode mode, ServerActions& actions) {
+  if (mode != pb::TREE && mode != pb::SERVER_STREAM)
+    fail(Code::kInvalidArgument, "[edge] mode: expected TREE or SERVER_STREAM, got {}",
+         static_cast<int>(mode));
+  if (phase_ == Phase::kEnded) return;
+  if (mode == pb::TREE && phase_ == Phase::kStreaming) {
+    phase_ = Phase::kReady;
+    streams_ = false;
+    actions.self_decoding = false;
+  } else if (mode == pb::SERVER_STREAM && phase_ == Phase::kReady) {
+    phase_ = Phase::kStreaming;
+    streams_ = true;
+    actions.self_decoding = true;
+  } else if (mode == pb::SERVER_STREAM && phase_ != Phase::kStreaming) {
+    fail(Code::kInvalidArgument, "[edge] mode: expected no change while a round is verified");
+  }
+  add_frame(actions).mutable_mode()->set_mode(mode);
+}
+
+pb::Verdict ServerSession::verdict_of(const CompletionDelta& delta, int64_t now_us) {
+  pb::Verdict v;
+  v.set_round(round_);
+  v.set_base_len(static_cast<uint32_t>(log_.size()));
+  for (const int32_t id : delta.tokens) log_.append(id);
+  v.set_committed_len(static_cast<uint32_t>(log_.size()));
+  v.set_hash(low_bits(log_.hash()));
+  const double all_s =
+      phase_ == Phase::kVerifying ? static_cast<double>(now_us - began_us_) * 1e-6 : delta.step_s;
+  v.set_verify_us(microseconds(delta.step_s));
+  v.set_queue_us(microseconds(std::max(0.0, all_s - delta.step_s)));
+  v.set_batch(static_cast<uint32_t>(delta.n_step_rows));
+  return v;
+}
+
+void ServerSession::try_branch(const pb::Verdict& verdict, int64_t now_us, ServerActions& actions) {
+  const uint32_t node = verdict.path_size() == 0 ? 0 : verdict.path(verdict.path_size() - 1);
+  const auto hit = std::find_if(branches_.begin(), branches_.end(), [&](const Branch& b) {
+    return b.node == node && b.bonus == verdict.bonus();
+  });
+  if (hit == branches_.end()) return;
+  const auto index = static_cast<uint32_t>(hit - branches_.begin());
+  pb::ServerFrame& frame = actions.frames.back();
+  if (!begin_round(std::move(hit->tree), now_us, actions)) return;
+  frame.mutable_verdict()->set_used_branch(index + 1);
+}
+
+ServerActions ServerSession::on_delta(const CompletionDelta& delta, int64_t now_us) {
+  ServerActions actions;
+  if (phase_ == Phase::kEnded) return actions;
+  if (delta.finish) finish_ = delta.finish;
+  if (delta.tokens.empty()) return actions;
+  pb::Verdict v = verdict_of(delta, now_us);
+  const bool decided = phase_ == Phase::kPrefill || (phase_ == Phase::kVerifying && delta.of_draft);
+  if (decided) {
+    const std::span<const int32_t> all(delta.tokens);
+    if (tree_is_foreign_) {
+      for (const int32_t id : all) v.add_streamed(static_cast<uint32_t>(id));
+    } else {
+      for (const int32_t node : follow(tree_, all.first(all.size() - 1)))
+        v.add_path(static_cast<uint32_t>(node) + 1);
+      v.set_bonus(static_cast<uint32_t>(all.back()));
+    }
+    tree_is_foreign_ = false;
+    phase_ = streams_ ? Phase::kStreaming : Phase::kReady;
+  } else {
+    // The server's own tokens. A draft that came meanwhile has the wrong base: the engine drops it.
+    for (const int32_t id : delta.tokens) v.add_streamed(static_cast<uint32_t>(id));
+    if (phase_ == Phase::kVerifying) {
+      round_--;
+      phase_ = Phase::kReady;
+    }
+  }
+  tree_.clear();
+  *add_frame(actions).mutable_verdict() = v;
+  if (decided && !finish_) try_branch(v, now_us, actions);
+  verdict_ = actions.frames[0].verdict();
+  branches_.clear();
+  return actions;
+}
+
+pb::Finished ServerSession::finished() const {
+  pb::Finished f;
+  f.set_reason(name_of(finish_.value_or(FinishReason::kCancelled)));
+  f.set_committed_len(static_cast<uint32_t>(log_.size()));
+  f.set_hash(log_.hash());
+  f.mutable_usage()->set_prompt(static_cast<uint32_t>(n_prompt_));
+  f.mutable_usage()->set_output(static_cast<uint32_t>(log_.size() - n_prompt_));
+  f.mutable_usage()->set_verified_nodes(static_cast<uint32_t>(n_verified_nodes_));
+  f.mutable_usage()->set_rounds(round_);
+  return f;
+}
+
+ServerActions ServerSession::on_end(const CompletionUsage& usage, const std::exception_ptr& error) {
+  ServerActions actions;
+  if (phase_ == Phase::kEnded) return actions;
+  usage_ = usage;
+  phase_ = Phase::kEnded;
+  if (error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const Error& e) {
+      actions.fault(epoch_, fault_code(e.code()), e.what(), false);
+    } catch (const std::exception& e) {
+      actions.fault(epoch_, FaultCode::kInternal, e.what(), false);
+    }
+    return actions;
+  }
+  if (finish_ == FinishReason::kCancelled && !cancelled_) {
+    actions.fault(epoch_, FaultCode::kUnavailable,
+                  "[edge] expected to go on, the server is shutting down", true, 1);
+    return actions;
+  }
+  *add_frame(actions).mutable_finished() = finished();
+  actions.close = true;
+  return actions;
+}
+
+ServerActions ServerSession::on_refused(const Refused& refused) {
+  ServerActions actions;
+  phase_ = Phase::kEnded;
+  switch (refused.why) {
+    case Refusal::kQueueFull:
+      actions.fault(epoch_, FaultCode::kResourceExhausted, refused.message, true,
+                    refused.retry_after_s);
+      break;
+    case Refusal::kDraining:
+      actions.fault(epoch_, FaultCode::kUnavailable, refused.message, true, 1);
+      break;
+    case Refusal::kTooLong:
+    case Refusal::kInvalid:
+      actions.fault(epoch_, FaultCode::kInvalidArgument, refused.message, false);
+      break;
+  }
+  return actions;
+}
+
+}  // namespace hob::edge

@@ -1,0 +1,137 @@
+// An edge's answers are the server's own, token for token: whatever is drafted, however the link
+// behaves, whoever answers after it broke.
+#include "edge/edge_service.h"
+
+#include <gtest/gtest.h>
+
+#include "speculative/ngram_drafter.h"
+#include "unit/edge/edge_world_util.h"
+#include "unit/engine/random_drafter_util.h"
+
+namespace hob::edge {
+namespace {
+
+SessionOptions session_options() {
+  SessionOptions o = serving_options();
+  o.max_logit_rows = 64;
+  return o;
+}
+
+std::vector<CompletionRequest> requests() {
+  std::vector<CompletionRequest> all;
+  for (int i = 0; i < 6; i++) {
+    CompletionRequest r =
+        greedy_request("r" + std::to_string(i), some_tokens(5 + 6 * i, 1 + i), 30 + i);
+    if (i % 2) r.sampling = {.temperature = 1.2f, .seed = static_cast<uint64_t>(i)};
+    if (i == 2) r.n = 3;
+    if (i == 3) r.sampling.repetition_penalty = 1.3f;
+    if (i == 3) r.logit_bias = {{7, 2.5f}, {9, -3.f}};
+    if (i == 5) r.ignore_eos = false;
+    if (i == 5) r.min_tok = 10;
+    if (i == 5)
+      for (int t = 0; t < 320; t += 3) r.stop_token_ids.push_back(t);
+    all.push_back(std::move(r));
+  }
+  all[2].sampling = {.temperature = 0.9f, .seed = 3};
+  return all;
+}
+
+using Texts = std::vector<std::vector<int32_t>>;
+
+// Prompt and answer of each choice.
+void collect(const CompletionRequest& r, const Recorder& sink, Texts& out) {
+  for (const Recorder::Choice& c : sink.choices) {
+    out.push_back(r.prompt);
+    out.back().insert(out.back().end(), c.tokens.begin(), c.tokens.end());
+  }
+}
+
+const Texts& plain_texts() {
+  static const Texts texts = [] {
+    Texts out;
+    Server server(session_options());
+    for (const CompletionRequest& r : requests()) collect(r, *server.run(r), out);
+    return out;
+  }();
+  return texts;
+}
+
+struct Ran {
+  Texts texts;
+  EdgeStats stats;
+  int n_faults = 0;
+};
+
+Ran run_edge(TestServer& server, Drafter& drafter, const Chaos& chaos) {
+  ChaosNet net(server, chaos);
+  Ran ran;
+  std::vector<std::shared_ptr<Recorder>> sinks;
+  {
+    EdgeService edge(net, drafter, *server.core().tokenizer,
+                     test_loop_options(*server.core().tokenizer, chaos.seed));
+    for (const CompletionRequest& r : requests()) {
+      sinks.push_back(std::make_shared<Recorder>(r.n));
+      const auto refused = edge.submit(r, sinks.back());
+      EXPECT_FALSE(refused) << refused->message;
+    }
+    for (const auto& sink : sinks) sink->wait_end();
+    while (!edge.idle()) std::this_thread::yield();
+    ran.stats = edge.edge_stats();
+  }
+  const std::vector<CompletionRequest> asked = requests();
+  for (size_t i = 0; i < asked.size(); i++) {
+    if (sinks[i]->error) {
+      try {
+        std::rethrow_exception(sinks[i]->error);
+      } catch (const std::exception& e) {
+        ADD_FAILURE() << asked[i].id << ": " << e.what();
+      }
+    }
+    collect(asked[i], *sinks[i], ran.texts);
+  }
+  ran.n_faults = net.n_faults();
+  return ran;
+}
+
+TEST(EdgeService, NgramDraftsGiveTheServersAnswers) {
+  TestServer server(session_options());
+  const auto drafter = make_ngram_drafter();
+  const Ran ran = run_edge(server, *drafter, {});
+  EXPECT_EQ(ran.texts, plain_texts());
+  EXPECT_EQ(ran.stats.links.n_resumes, 0u);
+}
+
+TEST(EdgeService, GoodDraftsSaveRounds) {
+  TestServer server(session_options());
+  RandomDrafter drafter(plain_texts());
+  const Ran ran = run_edge(server, drafter, {});
+  EXPECT_EQ(ran.texts, plain_texts());
+  EXPECT_GT(ran.stats.links.n_accepted, ran.stats.n_generated_tok / 4);
+  EXPECT_LT(ran.stats.links.n_rounds, ran.stats.n_generated_tok);
+}
+
+// Every frame and link of the schedule is drawn from the seed: cut links, links that swallow
+// everything, frames that come twice or again much later, a server that has lost everything.
+class Schedule : public testing::TestWithParam<int> {};
+
+TEST_P(Schedule, NothingIsLostRepeatedOrChanged) {
+  std::mt19937_64 rng(static_cast<uint64_t>(GetParam()));
+  const auto up_to = [&](double most) { return std::uniform_real_distribution<>(0, most)(rng); };
+  const Chaos chaos{.cut = up_to(0.1),
+                    .hole = up_to(0.02),
+                    .restart = up_to(0.3),
+                    .duplicate = up_to(0.1),
+                    .stale = up_to(0.1),
+                    .seed = rng()};
+  TestServer server(session_options());
+  RandomDrafter drafter(plain_texts());
+  const Ran ran = run_edge(server, drafter, chaos);
+  EXPECT_EQ(ran.texts, plain_texts()) << ran.n_faults << " faults";
+  RecordProperty("faults", ran.n_faults);
+  RecordProperty("resumes", static_cast<int>(ran.stats.links.n_resumes));
+}
+
+INSTANTIATE_TEST_SUITE_P(Random, Schedule, testing::Range(0, 100));
+
+}  // namespace
+}  // namespace hob::edge
