@@ -11,13 +11,13 @@ packages_of() {
     # libgtest-dev and python3 belong to build: configuring the project configures its tests too.
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
                 "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" \
-                "libboost-dev libssl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc" ;;
-    # The proxy of the tested replica setup (packaging/haproxy.cfg).
-    test) echo "haproxy" ;;
+                 "libboost-dev libssl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc" ;;
+    # The proxy of the tested replica setup (packaging/haproxy.cfg); network namespaces (tools/wanrelay).
+    test) echo "haproxy iproute2" ;;
     # The aarch64 kernel tests of an x86 build; googletest holds the sources of libgtest-dev.
     cross) echo "g++-aarch64-linux-gnu qemu-user-static googletest" ;;
     demo) echo "python3 python3-venv" ;;
-    bench) echo "python3 python3-venv fio libbenchmark-dev" ;;
+    bench) echo "python3 python3-venv fio iproute2 libbenchmark-dev" ;;
     fuzz) echo "clang libclang-rt-14-dev" ;;
     *) echo "deps.sh: unknown group '$1' (build, test, cross, demo, bench, fuzz)" >&2; exit 2 ;;
   esac

@@ -33,7 +33,7 @@ std::string read_text_file(const std::string& path, const char* what) {
   return text.str();
 }
 
-EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, const ModelSession& session,
+EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, ModelSession& session,
                    const LoadedModel& model, CompletionService& service) {
   if (!o.on()) return;
   if (!o.client_ca.empty() && http.tls.certificate.empty())

@@ -26,7 +26,7 @@ std::string read_text_file(const std::string& path, const char* what);
 class EdgePort {
  public:
   // Listens, if the options say so. Borrows the service and the model's tokenizer.
-  EdgePort(const EdgePortOptions& options, const HttpOptions& http, const ModelSession& session,
+  EdgePort(const EdgePortOptions& options, const HttpOptions& http, ModelSession& session,
            const LoadedModel& model, CompletionService& service);
   int port() const { return grpc_ ? grpc_->port() : 0; }
   void drain();

@@ -61,7 +61,7 @@ void check_sizes(const pb::Open& open, const ProtocolLimits& limits) {
          "[edge] model, cache_salt: expected at most {} bytes each", most);
   expect(open.stop_ids_size() <= limits.max_stop_ids,
          "[edge] stop_ids: expected at most {}, got {}", limits.max_stop_ids, open.stop_ids_size());
-  expect(open.sampling().logit_bias_size() <= static_cast<size_t>(limits.max_biases),
+  expect(open.sampling().logit_bias_size() <= limits.max_biases,
          "[edge] sampling.logit_bias: expected at most {} entries, got {}", limits.max_biases,
          open.sampling().logit_bias_size());
   expect(open.features() == 0, "[edge] features: expected none that this server lacks, got {:#x}",
