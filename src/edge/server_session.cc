@@ -201,9 +201,8 @@ ServerActions ServerSession::on_frame(const pb::ClientFrame& frame, int64_t now_
           fail(Code::kInvalidArgument, "[edge] ack: expected at most {} committed ids, got {}",
                log_.size(), frame.ack().committed_len());
         break;
-      case pb::ClientFrame::kOpen:
+      case pb::ClientFrame::kOpen:  // of this epoch: what began the stream, once more
       case pb::ClientFrame::kResume:
-        fail(Code::kInvalidArgument, "[edge] open, resume: expected as the first frame only");
       case pb::ClientFrame::BODY_NOT_SET:  // a kind of frame that a later minor version brings
         break;
     }
