@@ -34,7 +34,7 @@ constexpr Command kCommands[] = {
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"convert", "quantize", "spec-server", "edge"};
+constexpr const char* kLater[] = {"convert", "quantize", "spec-server"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 

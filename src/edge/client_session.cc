@@ -88,7 +88,7 @@ void ClientSession::on_disconnected(int64_t now_us) {
   guesses_.clear();
   asked_us_ = 0;
   if (offline_us_ == 0) offline_us_ = now_us;
-  if (retry_us_ < now_us) retry_at(now_us, 0);
+  if (retry_us_ <= now_us) retry_at(now_us, 0);
 }
 
 void ClientSession::end_with(FaultCode code, const std::string& detail) {
@@ -165,7 +165,7 @@ void ClientSession::on_frame(const pb::ServerFrame& frame, int64_t now_us) {
           status_ = Status::kReady;
         break;
       case pb::ServerFrame::kFinished:
-        check_log(frame.finished().committed_len(), low_bits(frame.finished().hash()));
+        commit({}, frame.finished().committed_len(), low_bits(frame.finished().hash()));
         status_ = Status::kEnded;
         end_ = End{.reason = frame.finished().reason(), .detail = {}};
         break;
@@ -203,8 +203,8 @@ void ClientSession::on_opened(const pb::Opened& opened) {
 void ClientSession::on_resumed(const pb::Resumed& resumed) {
   if (status_ != Status::kOpening)
     fail(Code::kDataLoss, "[edge] expected Resumed once, as the first frame");
-  append(ids_from(resumed.missing(), "resumed.missing", options_.limits));
-  check_log(resumed.committed_len(), low_bits(resumed.hash()));
+  commit(ids_from(resumed.missing(), "resumed.missing", options_.limits), resumed.committed_len(),
+         low_bits(resumed.hash()));
   session_id_ = resumed.session_id();
   resume_token_ = resumed.resume_token();
   round_ = resumed.last_round();
@@ -214,19 +214,19 @@ void ClientSession::on_resumed(const pb::Resumed& resumed) {
   if (open_.mode() == pb::SERVER_STREAM && !waits) status_ = Status::kStreaming;
 }
 
-void ClientSession::append(std::span<const int32_t> ids) {
-  if (log_.size() + static_cast<int>(ids.size()) > options_.limits.max_context)
+// These come next, if the server's length and hash say so too: nothing that it contradicts is ever
+// taken for committed.
+void ClientSession::commit(std::span<const int32_t> ids, uint32_t committed_len, uint32_t hash) {
+  const size_t size = static_cast<size_t>(log_.size()) + ids.size();
+  if (size > static_cast<size_t>(options_.limits.max_context))
     fail(Code::kDataLoss, "[edge] expected at most {} committed ids, the server sends more",
          options_.limits.max_context);
-  for (const int32_t id : ids) log_.append(id);
-}
-
-void ClientSession::check_log(uint32_t committed_len, uint32_t hash) const {
-  if (committed_len != static_cast<uint32_t>(log_.size()) || hash != low_bits(log_.hash()))
+  const uint32_t own = low_bits(log_.hash_with(ids));
+  if (committed_len != size || hash != own)
     fail(Code::kDataLoss,
-         "[edge] expected {} committed ids with hash {:08x}, the server has {} "
-         "with {:08x}",
-         log_.size(), low_bits(log_.hash()), committed_len, hash);
+         "[edge] expected {} committed ids with hash {:08x}, the server has {} with {:08x}", size,
+         own, committed_len, hash);
+  for (const int32_t id : ids) log_.append(id);
 }
 
 void ClientSession::on_verdict(const pb::Verdict& v, int64_t now_us) {
@@ -236,8 +236,7 @@ void ClientSession::on_verdict(const pb::Verdict& v, int64_t now_us) {
   if (v.base_len() != static_cast<uint32_t>(log_.size()))
     fail(Code::kDataLoss, "[edge] verdict: expected base {}, got {}", log_.size(), v.base_len());
   if (v.streamed_size() > 0) {
-    append(ids_from(v.streamed(), "verdict.streamed", options_.limits));
-    check_log(v.committed_len(), v.hash());
+    commit(ids_from(v.streamed(), "verdict.streamed", options_.limits), v.committed_len(), v.hash());
     round_ = v.round();
     tree_.clear();
     guesses_.clear();
@@ -256,8 +255,7 @@ void ClientSession::on_rebase(const pb::Verdict& v) {
       !std::equal(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(known),
                   log_.from(static_cast<int>(v.base_len())).begin()))
     fail(Code::kDataLoss, "[edge] rebase: expected the ids that were committed before");
-  append(std::span(ids).subspan(known));
-  check_log(v.committed_len(), v.hash());
+  commit(std::span(ids).subspan(known), v.committed_len(), v.hash());
   round_ = v.round() - 1;  // it has not begun
   tree_.clear();
   guesses_.clear();
@@ -280,17 +278,16 @@ void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
     fail(Code::kDataLoss, "[edge] verdict: expected a bonus below {}, got {}",
          options_.limits.n_vocab, v.bonus());
   ids.push_back(static_cast<int32_t>(v.bonus()));
-  append(ids);
-  check_log(v.committed_len(), v.hash());
+  if (v.used_branch() > guesses_.size())
+    fail(Code::kDataLoss, "[edge] verdict: expected one of {} branches, got {}", guesses_.size(),
+         v.used_branch());
+  commit(ids, v.committed_len(), v.hash());
   measure(v, now_us);
   stats_.n_accepted += ids.size() - 1;
   stats_.n_guessed += guesses_.empty() ? 0 : 1;
   tree_.clear();
   status_ = open_.mode() == pb::SERVER_STREAM ? Status::kStreaming : Status::kReady;
   if (v.used_branch() > 0) {
-    if (v.used_branch() > guesses_.size())
-      fail(Code::kDataLoss, "[edge] verdict: expected one of {} branches, got {}", guesses_.size(),
-           v.used_branch());
     tree_ = std::move(guesses_[v.used_branch() - 1].tree);
     round_++;
     stats_.n_rounds++;

@@ -99,8 +99,7 @@ class ClientSession {
   void on_rebase(const pb::Verdict& verdict);
   void on_outcome(const pb::Verdict& verdict, int64_t now_us);
   void on_fault(const pb::Fault& fault, int64_t now_us);
-  void append(std::span<const int32_t> ids);
-  void check_log(uint32_t committed_len, uint32_t hash) const;
+  void commit(std::span<const int32_t> ids, uint32_t committed_len, uint32_t hash);
   void measure(const pb::Verdict& verdict, int64_t now_us);
   void add_rtt(int64_t rtt_us);
   void end_with(FaultCode code, const std::string& detail);

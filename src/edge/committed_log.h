@@ -20,6 +20,12 @@ class CommittedLog {
   std::span<const int32_t> ids() const { return ids_; }
   std::span<const int32_t> from(int n) const { return ids().subspan(static_cast<size_t>(n)); }
   uint64_t hash() const { return hash_; }
+  // Of these ids and more behind them.
+  uint64_t hash_with(std::span<const int32_t> more) const {
+    uint64_t hash = hash_;
+    for (const int32_t id : more) hash = with(hash, id);
+    return hash;
+  }
   // Of the first n ids; n <= size().
   uint64_t hash_at(int n) const {
     return n == size() ? hash_ : hash_of(ids().first(static_cast<size_t>(n)));

@@ -58,7 +58,7 @@ void TestServer::restart() {
 
 struct ChaosNet::Wire {
   std::mutex mutex;
-  std::shared_ptr<LinkEvents> events;  // null: the edge has let go
+  std::shared_ptr<LinkEvents> events;    // null: the edge has let go
   std::unique_ptr<ServerStream> stream;  // null: the server has gone
   bool dead = false;                     // nothing passes any more
 };

@@ -38,18 +38,19 @@ class TestServer {
 };
 
 struct Chaos {
-  double cut = 0;         // a frame breaks its link instead of arriving
-  double hole = 0;        // from this frame on the link swallows all, without a word
-  double restart = 0;     // a new link finds another server
-  double duplicate = 0;   // a frame of the edge arrives twice
-  double stale = 0;       // an old frame of the edge arrives again
+  double cut = 0;        // a frame breaks its link instead of arriving
+  double hole = 0;       // from this frame on the link swallows all, without a word
+  double restart = 0;    // a new link finds another server
+  double duplicate = 0;  // a frame of the edge arrives twice
+  double stale = 0;      // an old frame of the edge arrives again
   uint64_t seed = 1;
 };
 
 // An in-process network. Calls to connect() and send() come from one thread, the edge's.
 class ChaosNet : public Connector {
  public:
-  ChaosNet(TestServer& server, const Chaos& chaos) : server_(server), chaos_(chaos), rng_(chaos.seed) {}
+  ChaosNet(TestServer& server, const Chaos& chaos)
+      : server_(server), chaos_(chaos), rng_(chaos.seed) {}
   pb::Capabilities capabilities(const pb::CapabilitiesRequest& request) override;
   std::unique_ptr<Link> connect(std::shared_ptr<LinkEvents> events) override;
 
