@@ -26,6 +26,8 @@ namespace hob::app {
 namespace {
 
 constexpr const char* kNgram = "ngram";
+// What a node adds to a round, of which the way is most, until that has been measured.
+constexpr double kRowShare = 0.02;
 
 struct Options {
   CommonOptions common;  // of the draft model
@@ -33,6 +35,8 @@ struct Options {
   std::string draft, tokenizer, server;
   bool tls = false;
   std::string server_ca, server_name, client_cert, client_key, key_file;
+  bool always = false;
+  int max_guesses = 8;
   int max_nodes = 16, max_answers = 8, patience_s = 300, pad = 0;
 };
 
@@ -86,7 +90,7 @@ struct Drafting {
   std::unique_ptr<ModelSession> session;
   std::unique_ptr<GgufFile> file;
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<Drafter> drafter;
+  std::unique_ptr<Drafter> drafter;  // until the speculator takes it
   const Metadata& metadata() const {
     return session ? session->file().metadata() : file->metadata();
   }
@@ -122,7 +126,7 @@ edge::EdgeLoopOptions loop_options(const Options& o, const edge::pb::Capabilitie
   l.session.patience_us = int64_t{o.patience_s} * 1'000'000;
   l.tokenizer = identity.id;
   l.tokenizer.clear_probes();
-  l.max_nodes = std::min(o.max_nodes, limits.max_nodes);
+  l.max_guesses = o.max_guesses;
   l.max_depth = std::min<int>(l.max_depth, static_cast<int>(caps.max_depth()));
   l.max_generations = o.max_answers;
   l.random_bytes = random_bytes;
@@ -180,7 +184,9 @@ void run_edge(Options o) {
   const edge::TokenizerIdentity identity = edge::identify(
       *drafting.tokenizer, drafting.metadata().find_string("tokenizer.chat_template").value_or(""));
   edge::check_compatible(caps.models(0).tokenizer(), identity.id);
-  edge::EdgeService service(*connector, *drafting.drafter, *drafting.tokenizer,
+  Speculator speculator(std::move(drafting.drafter),
+                        {.max_nodes = o.max_nodes, .row_share = kRowShare, .adaptive = !o.always});
+  edge::EdgeService service(*connector, speculator, *drafting.tokenizer,
                             loop_options(o, caps, identity));
   const std::shared_ptr<LoadedModel> model = served(o, drafting, caps, service);
   struct StopFirst {  // before the service that its requests use
@@ -207,6 +213,11 @@ Runner setup_edge(CLI::App& app) {
   app.add_option("--client-key", o->client_key, "its private key, PEM");
   app.add_option("--server-key-file", o->key_file, "a file with the API key for the server");
   app.add_option("--draft-max", o->max_nodes, "most tokens of a draft")->check(CLI::Range(1, 64));
+  app.add_flag("--draft-always", o->always, "send whole drafts, also where that is slower")
+      ->group("");  // for measurements
+  app.add_option("--guesses", o->max_guesses,
+                 "likely ends of a round that are sent ahead of its verdict; 0 = none")
+      ->check(CLI::Range(0, 16));
   app.add_option("--max-answers", o->max_answers, "answers that are written together")
       ->check(CLI::Range(1, 1024));
   app.add_option("--patience", o->patience_s, "seconds without the server before an answer fails")

@@ -236,7 +236,8 @@ void ClientSession::on_verdict(const pb::Verdict& v, int64_t now_us) {
   if (v.base_len() != static_cast<uint32_t>(log_.size()))
     fail(Code::kDataLoss, "[edge] verdict: expected base {}, got {}", log_.size(), v.base_len());
   if (v.streamed_size() > 0) {
-    commit(ids_from(v.streamed(), "verdict.streamed", options_.limits), v.committed_len(), v.hash());
+    commit(ids_from(v.streamed(), "verdict.streamed", options_.limits), v.committed_len(),
+           v.hash());
     round_ = v.round();
     tree_.clear();
     guesses_.clear();
@@ -265,13 +266,14 @@ void ClientSession::on_rebase(const pb::Verdict& v) {
 void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
   if (status_ != Status::kWaiting || v.round() != round_)
     fail(Code::kDataLoss, "[edge] verdict: expected round {}, got {}", round_, v.round());
-  std::vector<int32_t> ids;
+  std::vector<int32_t> ids, path;
   int32_t at = DraftTree::kRoot;
   for (const uint32_t k : v.path()) {
     const auto node = static_cast<int64_t>(k) - 1;
     if (node < 0 || node >= tree_.size() || tree_.parents[static_cast<size_t>(node)] != at)
       fail(Code::kDataLoss, "[edge] verdict: expected a path through the tree, got node {}", k);
     at = static_cast<int32_t>(node);
+    path.push_back(at);
     ids.push_back(tree_.tokens[static_cast<size_t>(node)]);
   }
   if (v.bonus() >= static_cast<uint32_t>(options_.limits.n_vocab))
@@ -285,6 +287,9 @@ void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
   measure(v, now_us);
   stats_.n_accepted += ids.size() - 1;
   stats_.n_guessed += guesses_.empty() ? 0 : 1;
+  if (round_ > 0)
+    outcome_ =
+        DraftOutcome{std::move(tree_), std::move(path), sent_us_ > 0 ? now_us - sent_us_ : 0};
   tree_.clear();
   status_ = open_.mode() == pb::SERVER_STREAM ? Status::kStreaming : Status::kReady;
   if (v.used_branch() > 0) {

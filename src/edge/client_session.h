@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "edge/committed_log.h"
@@ -23,11 +24,11 @@ struct ClientSessionOptions {
   int64_t most_silence_us = 3'000'000;  // without an answer to that the link is given up
 };
 
-// A guess of how the round in flight ends, and a tree behind that.
-struct OutcomeGuess {
-  int32_t node = DraftTree::kRoot;  // where it ends
-  int32_t bonus = 0;
+// What became of a draft.
+struct DraftOutcome {
   DraftTree tree;
+  std::vector<int32_t> path;  // accepted nodes
+  int64_t took_us = 0;        // from sending it to its verdict; 0 = it had been sent ahead
 };
 
 struct ClientStats {
@@ -81,12 +82,16 @@ class ClientSession {
   void cancel(const std::string& reason);
 
   std::vector<pb::ClientFrame> take_frames();
+  // Of the last verdict, once.
+  std::optional<DraftOutcome> take_outcome() { return std::exchange(outcome_, std::nullopt); }
   // Committed since the last call.
   std::vector<int32_t> take_tokens();
 
   Status status() const { return status_; }
   const CommittedLog& log() const { return log_; }
   const DraftTree& in_flight() const { return tree_; }
+  // When the server will have verified it, as far as one knows: guesses must leave before.
+  int64_t guesses_due_us() const { return sent_us_ + stats_.queue_us + stats_.verify_us; }
   const std::optional<End>& end() const { return end_; }
   const ClientStats& stats() const { return stats_; }
 
@@ -126,6 +131,7 @@ class ClientSession {
   int n_contradictions_ = 0;
   bool drops_link_ = false;
   std::vector<pb::ClientFrame> frames_;
+  std::optional<DraftOutcome> outcome_;
   std::optional<End> end_;
   ClientStats stats_;
 };

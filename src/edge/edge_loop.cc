@@ -63,13 +63,15 @@ struct EdgeLoop::Generation {
   std::unique_ptr<DraftState> draft_state;
   std::unique_ptr<Link> link;
   uint64_t link_number = 0;  // events of earlier links are nothing any more
+  int64_t draft_us = 0;
+  int guessed_for = -1;  // length of the log
   bool over = false;
 };
 
-EdgeLoop::EdgeLoop(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+EdgeLoop::EdgeLoop(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
                    const EdgeLoopOptions& options, std::function<void()> wake)
     : connector_(connector),
-      drafter_(drafter),
+      speculator_(speculator),
       tokenizer_(tokenizer),
       options_(options),
       inbox_(std::make_shared<Inbox>()) {
@@ -151,6 +153,7 @@ void EdgeLoop::take_events(int64_t now_us) {
     Generation& g = **it;
     if (e.frame) {
       g.session.on_frame(*e.frame, now_us);
+      learn(g);
       take_tokens(g);
     } else {
       g.link.reset();
@@ -248,6 +251,7 @@ void EdgeLoop::step(int64_t now_us) {
     if (!g->over && g->session.wants_link(now_us)) connect(*g, now_us);
   }
   draft(now_us);
+  look_ahead();
   for (const auto& g : generations_)
     if (!g->over) flush(*g);
   remove_ended();
@@ -261,27 +265,70 @@ void EdgeLoop::draft(int64_t now_us) {
     if (g->over || !g->session.may_draft(now_us)) continue;
     const CompletionRequest& r = g->group->in;
     if (!g->draft_state)
-      g->draft_state = drafter_.open(r.sampling, r.first_choice + static_cast<uint32_t>(g->choice));
+      g->draft_state =
+          speculator_.open(r.sampling, r.first_choice + static_cast<uint32_t>(g->choice));
     const int room = g->output.n_left() - 1;  // the round's own token comes anyway
     jobs_.push_back({.state = g->draft_state.get(),
                      .tokens = g->session.log().ids(),
-                     .max_nodes = room > 0 ? options_.max_nodes : 0,
+                     .max_nodes = room > 0 ? options_.session.limits.max_nodes : 0,
                      .max_depth = std::clamp(room, 0, options_.max_depth),
                      .tree = {}});
     drafted_.push_back(g.get());
   }
   if (drafted_.empty()) return;
   const int64_t start_ns = now_ns();
-  drafter_.draft(jobs_);
+  speculator_.draft_apart(jobs_);
   const int64_t draft_us = (now_ns() - start_ns) / 1000;
   for (size_t i = 0; i < drafted_.size(); i++) {
     ClientSession& session = drafted_[i]->session;
+    drafted_[i]->draft_us = draft_us;
     session.send_tree(std::move(jobs_[i].tree), draft_us, now_us + draft_us);
     flush(*drafted_[i]);
   }
 }
 
+// What rounds of so many rows take, from the first guess to the verdict, and what guesses are
+// worth.
+void EdgeLoop::learn(Generation& g) {
+  const std::optional<DraftOutcome> o = g.session.take_outcome();
+  if (!o) return;
+  speculator_.add_result(o->tree, o->path);
+  if (o->took_us > 0)
+    speculator_.add_step(1 + o->tree.size(), static_cast<double>(o->took_us + g.draft_us) * 1e-6);
+}
+
+// One forward pass of the draft model for all whose rounds are in flight; between two of them the
+// loop hears what has come.
+void EdgeLoop::look_ahead() {
+  looks_ahead_ = false;
+  if (options_.max_guesses == 0) return;
+  jobs_.clear();
+  for (const auto& g : generations_)
+    if (!g->over && g->draft_state && g->session.status() == ClientSession::Status::kWaiting)
+      jobs_.push_back(
+          {.state = g->draft_state.get(), .tokens = g->session.log().ids(), .tree = {}});
+  if (jobs_.empty()) return;
+  looks_ahead_ = speculator_.drafter().look_ahead(jobs_);
+  for (const auto& g : generations_)
+    if (!g->over && g->draft_state && g->session.may_guess() && !g->session.in_flight().empty() &&
+        (!looks_ahead_ || now_ns() / 1000 >= g->session.guesses_due_us() - g->draft_us))
+      send_guesses(*g);
+}
+
+void EdgeLoop::send_guesses(Generation& g) {
+  const ProtocolLimits& limits = options_.session.limits;
+  if (g.guessed_for == g.session.log().size()) return;
+  g.guessed_for = g.session.log().size();
+  std::vector<OutcomeGuess> guesses = speculator_.drafter().guess_outcomes(
+      *g.draft_state, g.session.log().ids(), g.session.in_flight(),
+      std::min(options_.max_guesses, limits.max_branches),
+      std::min(speculator_.options().max_nodes, limits.max_nodes));
+  g.session.send_guesses(std::move(guesses));
+  flush(g);
+}
+
 int64_t EdgeLoop::next_step_us() const {
+  if (looks_ahead_) return 0;
   int64_t next = INT64_MAX;
   for (const auto& g : generations_) {
     next = std::min(next, g->session.next_tick_us());

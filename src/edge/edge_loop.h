@@ -12,7 +12,7 @@
 #include "edge/client_session.h"
 #include "edge/link.h"
 #include "engine/completion_engine.h"
-#include "engine/drafter.h"
+#include "engine/speculator.h"
 
 namespace hob {
 class Tokenizer;
@@ -24,8 +24,8 @@ struct EdgeLoopOptions {
   ClientSessionOptions session;
   pb::TokenizerId tokenizer;  // of this side; without the probes
   std::string model;          // the server's name for it
-  int max_nodes = 16;         // of a tree
-  int max_depth = 16;
+  int max_depth = 16;         // of a tree; the speculator knows its size
+  int max_guesses = 8;        // of a round's end, sent along; 0 = none
   int max_generations = 64;
   std::function<std::string(size_t n_bytes)> random_bytes;
 };
@@ -41,7 +41,7 @@ struct EdgeStats {
 class EdgeLoop {
  public:
   // Borrows all. `wake`: something has come from a link; any thread.
-  EdgeLoop(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+  EdgeLoop(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
            const EdgeLoopOptions& options, std::function<void()> wake);
   ~EdgeLoop();  // cancels what runs
 
@@ -65,6 +65,9 @@ class EdgeLoop {
   void take_events(int64_t now_us);
   void connect(Generation& g, int64_t now_us);
   void draft(int64_t now_us);
+  void look_ahead();
+  void send_guesses(Generation& g);
+  void learn(Generation& g);
   void flush(Generation& g);
   void take_tokens(Generation& g);
   void finish(Generation& g, FinishReason reason, std::exception_ptr error);
@@ -72,13 +75,14 @@ class EdgeLoop {
   void remove_ended();
 
   Connector& connector_;
-  Drafter& drafter_;
+  Speculator& speculator_;
   const Tokenizer& tokenizer_;
   const EdgeLoopOptions options_;
   const std::shared_ptr<Inbox> inbox_;
   std::vector<std::unique_ptr<Generation>> generations_;
   std::vector<DraftJob> jobs_;
   std::vector<Generation*> drafted_;
+  bool looks_ahead_ = false;
   uint64_t n_links_ = 0;
   EdgeStats stats_;
 };

@@ -10,9 +10,9 @@
 namespace hob::edge {
 
 struct EdgeService::Impl {
-  Impl(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+  Impl(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
        const EdgeLoopOptions& options_)
-      : options(options_), loop(connector, drafter, tokenizer, options_, [this] { rouse(); }) {}
+      : options(options_), loop(connector, speculator, tokenizer, options_, [this] { rouse(); }) {}
 
   void main();
   void rouse();
@@ -58,7 +58,7 @@ bool EdgeService::Impl::take_inbox() {
     const int64_t next_us = loop.next_step_us();
     if (next_us == INT64_MAX)
       wake.wait(lock, something);
-    else
+    else if (next_us > 0)
       wake.wait_until(lock,
                       std::chrono::steady_clock::time_point(std::chrono::microseconds(next_us)),
                       something);
@@ -81,9 +81,9 @@ void EdgeService::Impl::main() {
   loop.end_all();
 }
 
-EdgeService::EdgeService(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+EdgeService::EdgeService(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
                          const EdgeLoopOptions& options)
-    : impl_(std::make_unique<Impl>(connector, drafter, tokenizer, options)) {
+    : impl_(std::make_unique<Impl>(connector, speculator, tokenizer, options)) {
   impl_->thread = start_thread("the drafting side", [m = impl_.get()] { m->main(); });
 }
 
@@ -158,6 +158,15 @@ ServeStats EdgeService::stats() const {
   s.speculation = {.n_drafts = e.links.n_rounds,
                    .n_draft_tok = e.links.n_nodes,
                    .n_accepted_tok = e.links.n_accepted};
+  s.remote = {.is_remote = true,
+              .n_rounds = e.links.n_rounds,
+              .n_resumes = e.links.n_resumes,
+              .n_guessed = e.links.n_guessed,
+              .n_hits = e.links.n_hits,
+              .bytes_up = e.links.bytes_up,
+              .bytes_down = e.links.bytes_down,
+              .rtt_s = static_cast<double>(e.links.srtt_us) * 1e-6,
+              .verify_s = static_cast<double>(e.links.verify_us) * 1e-6};
   return s;
 }
 

@@ -10,7 +10,7 @@ namespace hob::edge {
 class EdgeService : public CompletionService {
  public:
   // Borrows all; starts the thread that drafts.
-  EdgeService(Connector& connector, Drafter& drafter, const Tokenizer& tokenizer,
+  EdgeService(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
               const EdgeLoopOptions& options);
   ~EdgeService() override;  // cancels what runs
 

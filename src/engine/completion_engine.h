@@ -38,6 +38,15 @@ struct Refused {
   double retry_after_s = 0;  // kQueueFull: an estimate
 };
 
+// Of a service whose model is on another machine (edge/).
+struct RemoteStats {
+  bool is_remote = false;
+  uint64_t n_rounds = 0, n_resumes = 0;
+  uint64_t n_guessed = 0, n_hits = 0;  // rounds with guesses of their end; those with a right one
+  uint64_t bytes_up = 0, bytes_down = 0;  // frames, before TLS
+  double rtt_s = 0, verify_s = 0;         // of the last link
+};
+
 // For /metrics, /api/ps and logs. Counters since the start.
 struct ServeStats {
   int n_running = 0, n_waiting = 0;
@@ -52,8 +61,9 @@ struct ServeStats {
   ExpertCacheStats experts;
   uint64_t expert_slots_bytes = 0, expert_budget_bytes = 0;
   uint64_t n_memory_shrinks = 0;  // of that budget, because memory ran short
-  int decode_width = 0;  // sequences that decode together; 0 = all (nothing is streamed)
+  int decode_width = 0;           // sequences that decode together; 0 = all (nothing is streamed)
   SpeculationStats speculation;
+  RemoteStats remote;
 };
 
 class CompletionEngine {
@@ -71,10 +81,10 @@ class CompletionEngine {
   void offer_draft(const std::string& id, DraftOffer offer);
   // Whether the answer also goes on without offers. At first: no.
   void set_self_decoding(const std::string& id, bool on);
-  void drain();                        // any thread: accept nothing more, finish what is there
-  bool idle() const;                   // nothing runs, nothing waits
-  ServeStats stats() const;            // any thread
-  int max_model_len() const;           // tokens of one sequence, prompt and answer
+  void drain();               // any thread: accept nothing more, finish what is there
+  bool idle() const;          // nothing runs, nothing waits
+  ServeStats stats() const;   // any thread
+  int max_model_len() const;  // tokens of one sequence, prompt and answer
 
  private:
   struct Impl;

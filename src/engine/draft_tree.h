@@ -30,6 +30,13 @@ struct DraftTree {
   int32_t child(int32_t parent, int32_t token) const;
 };
 
+// How the verification of a tree may end, and what to verify next if it does.
+struct OutcomeGuess {
+  int32_t node = DraftTree::kRoot;  // the last one accepted
+  int32_t bonus = 0;                // the token behind it
+  DraftTree tree;                   // behind that
+};
+
 // The longest path, in nodes.
 int tree_depth(const DraftTree& tree);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "engine/draft_tree.h"
 #include "sampling/sampler.h"
@@ -34,6 +35,19 @@ class Drafter {
   virtual std::unique_ptr<DraftState> open(const SamplingParams& sampling, uint32_t choice) = 0;
   // Fills every job's tree. Throws nothing: a drafter in trouble guesses nothing.
   virtual void draft(std::span<DraftJob> jobs) = 0;
+
+  // While somebody else verifies what draft() gave, for as long as that takes. look_ahead(): one
+  // forward pass further behind these texts (only state and tokens of the jobs matter); false =
+  // none would help. What it finds also serves the next draft().
+  virtual bool look_ahead(std::span<DraftJob>) { return false; }
+  // The likeliest ends of `sent`'s verification behind `tokens`, with a tree behind each.
+  virtual std::vector<OutcomeGuess> guess_outcomes(DraftState&, std::span<const int32_t> tokens,
+                                                   const DraftTree& sent, int max_guesses,
+                                                   int max_nodes) {
+    static_cast<void>(tokens), static_cast<void>(sent);
+    static_cast<void>(max_guesses), static_cast<void>(max_nodes);
+    return {};
+  }
 };
 
 }  // namespace hob

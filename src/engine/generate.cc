@@ -82,7 +82,7 @@ class Decoding {
     HOB_CHECK(walk.finish());
     engine_.accept(seq_, walk.path());
     if (!options_.speculator) return;
-    options_.speculator->add_result(tree, walk);
+    options_.speculator->add_result(tree, walk.path());
     options_.speculator->add_step(1 + tree.size(),
                                   std::chrono::duration<double>(Clock::now() - start).count());
   }

@@ -162,10 +162,17 @@ class Scheduling {
     const bool prompts = std::any_of(in_.requests.begin(), in_.requests.end(), wants_rows);
     int rows = prompts ? rows_left_ / 2 : rows_left_;
     int logit_rows = prompts ? logit_rows_left_ / 2 : logit_rows_left_;
-    for (const int i : running_) {
+    std::vector<int> drafts;
+    for (const int i : running_)
+      if (state(i).n_rows == 1 && at(i).decodes() && at(i).n_draft_tok > 0) drafts.push_back(i);
+    // Short of rows, all trees shrink alike; what a small one leaves goes to the larger ones.
+    std::stable_sort(drafts.begin(), drafts.end(),
+                     [&](int a, int b) { return at(a).n_draft_tok < at(b).n_draft_tok; });
+    for (size_t k = 0; k < drafts.size(); k++) {
+      const int i = drafts[k];
       const RequestView& r = at(i);
-      if (state(i).n_rows != 1 || !r.decodes()) continue;
-      int n = std::min({r.n_draft_tok, rows, logit_rows});
+      const auto n_left = static_cast<int>(drafts.size() - k);
+      int n = std::min({r.n_draft_tok, rows / n_left, logit_rows / n_left});
       while (n > 0 && blocks_for(r, 1 + n) - blocks_for(r, 1) > blocks_left_) n--;
       if (n <= 0) continue;
       blocks_left_ -= blocks_for(r, 1 + n) - blocks_for(r, 1);

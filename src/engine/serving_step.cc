@@ -267,7 +267,7 @@ void ServingLoop::after_step(Sequence& s, TimePoint now) {
   if (r.prompt_done) {
     HOB_CHECK(s.walk->finish());
     engine_.accept(s.seq, s.walk->path());
-    if (setup_.speculator && !s.offered) setup_.speculator->add_result(s.draft, *s.walk);
+    if (setup_.speculator && !s.offered) setup_.speculator->add_result(s.draft, s.walk->path());
     return accept_tokens(s);
   }
 

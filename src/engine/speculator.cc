@@ -17,9 +17,15 @@ void Speculator::draft(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes
   }
 }
 
-void Speculator::add_result(const DraftTree& tree, const TreeWalk& walk) {
+void Speculator::draft_apart(std::span<DraftJob> jobs) {
+  for (DraftJob& job : jobs) job.max_nodes = std::min(job.max_nodes, options_.max_nodes);
+  drafter_->draft(jobs);
+  if (!options_.adaptive) return;
+  for (DraftJob& job : jobs) governor_.choose({&job, 1}, 1, job.max_nodes);
+}
+
+void Speculator::add_result(const DraftTree& tree, std::span<const int32_t> path) {
   if (tree.empty()) return;
-  const std::span<const int32_t> path = walk.path();
   stats_.n_drafts++;
   stats_.n_draft_tok += tree.tokens.size();
   stats_.n_accepted_tok += path.size();

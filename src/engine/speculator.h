@@ -37,10 +37,14 @@ class Speculator {
   // Fills the jobs' trees for a step with `n_plain_rows` decodes; max_nodes: of all together. Each
   // job's own limits are the caller's; options().max_nodes applies too.
   void draft(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes);
-  void add_result(const DraftTree& tree, const TreeWalk& walk);
+  // The same where each job is verified in a step of its own.
+  void draft_apart(std::span<DraftJob> jobs);
+  // path: the accepted nodes.
+  void add_result(const DraftTree& tree, std::span<const int32_t> path);
   // A step of decodes and drafts alone; the time since draft() was called for it included.
   void add_step(int n_rows, double seconds) { governor_.add_step(n_rows, seconds); }
 
+  Drafter& drafter() { return *drafter_; }
   const SpeculationOptions& options() const { return options_; }
   const SpeculationStats& stats() const { return stats_; }
 

@@ -72,6 +72,18 @@ void print_engine(const ServeStats& s, Page& page) {
                s.speculation.n_draft_tok);
   page.counter("vllm:spec_decode_num_accepted_tokens_total", "Of these, accepted.",
                s.speculation.n_accepted_tok);
+  if (s.remote.is_remote) {
+    page.counter("hob:edge_rounds_total", "Rounds that the server verified.", s.remote.n_rounds);
+    page.counter("hob:edge_guessed_rounds_total", "Of these, with guesses of their end sent along.",
+                 s.remote.n_guessed);
+    page.counter("hob:edge_guess_hits_total", "Of these, with a right one.", s.remote.n_hits);
+    page.counter("hob:edge_resumes_total", "Answers that went on over a new link.",
+                 s.remote.n_resumes);
+    page.counter("hob:edge_sent_bytes_total", "Frames to the server.", s.remote.bytes_up);
+    page.counter("hob:edge_received_bytes_total", "Frames from it.", s.remote.bytes_down);
+    page.gauge("hob:edge_rtt_seconds", "Round trip to the server, smoothed.", s.remote.rtt_s);
+    page.gauge("hob:edge_verify_seconds", "A step of the server, smoothed.", s.remote.verify_s);
+  }
   page.head("vllm:request_success_total", "counter", "Choices that ended, by reason.");
   for (size_t i = 0; i < 5; i++)
     page.value("vllm:request_success_total", static_cast<double>(s.n_finished[i]),

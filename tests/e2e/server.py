@@ -17,10 +17,8 @@ class Server:
 
     def __init__(self, test, *args, wait=True, ctx=CTX, model=TINY, before_start=None, env=None):
         self.env = dict(os.environ, XDG_RUNTIME_DIR=str(test.tmp), **(env or {}))
-        self.process = subprocess.Popen(
-            [HOB, "serve", str(model), "--port", "0", "--ctx", str(ctx), "--threads", "1", "--chat-format", "chatml",
-             *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env,
-            preexec_fn=before_start)
+        self.process = subprocess.Popen([HOB, *map(str, self.command(model, ctx, args))], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=self.env, preexec_fn=before_start)
         test.addCleanup(self.kill)
         self.lines = []
         self.seen = threading.Condition()
@@ -28,6 +26,9 @@ class Server:
         self.port = int(re.search(r":(\d+), loading", self.wait_for(", loading")).group(1))
         if wait:
             self.wait_for("hob: serving")
+
+    def command(self, model, ctx, args):
+        return ["serve", model, "--port", "0", "--ctx", ctx, "--threads", "1", "--chat-format", "chatml", *args]
 
     def _collect(self):
         for line in self.process.stderr:

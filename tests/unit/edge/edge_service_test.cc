@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "speculative/model_drafter.h"
 #include "speculative/ngram_drafter.h"
 #include "unit/edge/edge_world_util.h"
 #include "unit/engine/random_drafter_util.h"
@@ -62,12 +63,14 @@ struct Ran {
   int n_faults = 0;
 };
 
-Ran run_edge(TestServer& server, Drafter& drafter, const Chaos& chaos) {
+Ran run_edge(TestServer& server, std::unique_ptr<Drafter> drafter, const Chaos& chaos,
+             bool adaptive = false) {
   ChaosNet net(server, chaos);
+  Speculator speculator(std::move(drafter), {.max_nodes = 12, .adaptive = adaptive});
   Ran ran;
   std::vector<std::shared_ptr<Recorder>> sinks;
   {
-    EdgeService edge(net, drafter, *server.core().tokenizer,
+    EdgeService edge(net, speculator, *server.core().tokenizer,
                      test_loop_options(*server.core().tokenizer, chaos.seed));
     for (const CompletionRequest& r : requests()) {
       sinks.push_back(std::make_shared<Recorder>(r.n));
@@ -95,19 +98,60 @@ Ran run_edge(TestServer& server, Drafter& drafter, const Chaos& chaos) {
 
 TEST(EdgeService, NgramDraftsGiveTheServersAnswers) {
   TestServer server(session_options());
-  const auto drafter = make_ngram_drafter();
-  const Ran ran = run_edge(server, *drafter, {});
+  const Ran ran = run_edge(server, make_ngram_drafter(), {});
   EXPECT_EQ(ran.texts, plain_texts());
   EXPECT_EQ(ran.stats.links.n_resumes, 0u);
 }
 
 TEST(EdgeService, GoodDraftsSaveRounds) {
   TestServer server(session_options());
-  RandomDrafter drafter(plain_texts());
-  const Ran ran = run_edge(server, drafter, {});
+  const Ran ran = run_edge(server, std::make_unique<RandomDrafter>(plain_texts()), {});
   EXPECT_EQ(ran.texts, plain_texts());
   EXPECT_GT(ran.stats.links.n_accepted, ran.stats.n_generated_tok / 4);
   EXPECT_LT(ran.stats.links.n_rounds, ran.stats.n_generated_tok);
+}
+
+// The target drafts for itself, so nearly all that it guesses comes true.
+struct ModelDrafting {
+  ModelDrafting() : session(load_session(drafting_options())) {}
+  static SessionOptions drafting_options() {
+    SessionOptions o = serving_options();
+    o.max_logit_rows = 64;
+    return o;
+  }
+  std::unique_ptr<Drafter> drafter() { return make_model_drafter(session->engine(), {}); }
+  std::unique_ptr<ModelSession> session;
+};
+
+TEST(EdgeService, AModelsDraftsAndGuessesGiveTheServersAnswers) {
+  TestServer server(session_options());
+  ModelDrafting model;
+  const Ran ran = run_edge(server, model.drafter(), {});
+  EXPECT_EQ(ran.texts, plain_texts());
+  EXPECT_LT(ran.stats.links.n_rounds * 2, ran.stats.n_generated_tok);
+}
+
+TEST(EdgeService, TheGovernorsChoiceChangesNoToken) {
+  TestServer server(session_options());
+  ModelDrafting model;
+  EXPECT_EQ(run_edge(server, model.drafter(), {}, true).texts, plain_texts());
+  EXPECT_EQ(run_edge(server, make_ngram_drafter(), {}, true).texts, plain_texts());
+}
+
+ModelDrafting& shared_model() {
+  static ModelDrafting model;
+  return model;
+}
+
+std::unique_ptr<Drafter> drafter_of(int schedule) {
+  switch (schedule % 3) {
+    case 0:
+      return std::make_unique<RandomDrafter>(plain_texts());
+    case 1:
+      return shared_model().drafter();
+    default:
+      return make_ngram_drafter();
+  }
 }
 
 // Every frame and link of the schedule is drawn from the seed: cut links, links that swallow
@@ -124,8 +168,7 @@ TEST_P(Schedule, NothingIsLostRepeatedOrChanged) {
                     .stale = up_to(0.1),
                     .seed = rng()};
   TestServer server(session_options());
-  RandomDrafter drafter(plain_texts());
-  const Ran ran = run_edge(server, drafter, chaos);
+  const Ran ran = run_edge(server, drafter_of(GetParam()), chaos);
   EXPECT_EQ(ran.texts, plain_texts()) << ran.n_faults << " faults";
   RecordProperty("faults", ran.n_faults);
   RecordProperty("resumes", static_cast<int>(ran.stats.links.n_resumes));

@@ -175,7 +175,6 @@ EdgeLoopOptions test_loop_options(const Tokenizer& tokenizer, uint64_t seed) {
   o.tokenizer = identify(tokenizer, "").id;
   o.tokenizer.clear_probes();
   o.model = "tiny";
-  o.max_nodes = 12;
   o.max_depth = 8;
   o.random_bytes = counted_bytes(seed);
   return o;
