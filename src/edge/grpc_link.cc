@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <mutex>
@@ -133,6 +134,13 @@ class GrpcLink : public Link {
   const std::shared_ptr<StreamCall> call_;
 };
 
+// Libraries below put line ends into their messages.
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
 std::shared_ptr<grpc::ChannelCredentials> credentials(const GrpcLinkOptions& o) {
   if (!o.tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions tls;
@@ -171,7 +179,7 @@ class GrpcConnector : public Connector {
     if (!status.ok())
       fail(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ? Code::kInvalidArgument
                                                                      : Code::kIo,
-           "[edge] expected {} to answer, {}", options_.address, status.error_message());
+           "[edge] expected {} to answer, {}", options_.address, one_line(status.error_message()));
     return reply;
   }
 

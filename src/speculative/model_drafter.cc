@@ -84,8 +84,8 @@ class ModelDrafter : public Drafter {
   }
 
  private:
-  // Beyond that an end of the round is too unlikely to be worth a forward pass.
-  static constexpr float kLeastAhead = 0.02f;
+  // Nothing that is less likely is worth a forward pass, though nobody waits for that.
+  static constexpr float kLeastAhead = 0.004f;
   static constexpr size_t kMostAhead = 64;  // nodes computed behind a text
 
   size_t n_together() const {

@@ -111,13 +111,29 @@ class EdgeTest(HobTest):
                            {"Content-Type": "application/json"})
         connection.getresponse().readline()
         edge.kill()
+        connection.close()
         verifier.until(lambda: verifier.metric("vllm:num_requests_running") == 0, "the answer of a lost edge to end")
         self.assertEqual(self.answers(verifier, BODIES[:1]), self.answers(verifier, BODIES[:1]))
 
+    def with_another_last_token(self, model):
+        """A copy whose vocabulary differs in one letter."""
+        data = bytearray(model.read_bytes())
+        key = b"tokenizer.ggml.tokens"
+        at = data.index(key) + len(key) + 4 + 4  # types of the value and of its elements
+        n = int.from_bytes(data[at:at + 8], "little")
+        at += 8
+        for _ in range(n):
+            size = int.from_bytes(data[at:at + 8], "little")
+            at += 8 + size
+        data[at - 1] ^= 1
+        other = self.tmp / "other.gguf"
+        other.write_bytes(data)
+        return other
+
     def test_another_tokenizer_is_refused(self):
         verifier = Verifier(self)
-        error = self.refused(1, "vocabulary", "edge", "--server", f"127.0.0.1:{verifier.edge_port}", "--draft",
-                             DATA / "model" / "mixtral-Q4_K_M.gguf", "--port", 0, "--quiet")
+        error = self.refused(1, "vocabulary", "edge", "--server", f"127.0.0.1:{verifier.edge_port}", "--draft", "ngram",
+                             "--tokenizer", self.with_another_last_token(TINY), "--port", 0, "--quiet")
         self.assertIn("[edge]", error)
 
     def test_bad_usage_and_no_server(self):
