@@ -7,6 +7,7 @@
 #include <deque>
 #include <mutex>
 
+#include "edge/grpc_log.h"
 #include "edgespec.grpc.pb.h"
 
 namespace hob::edge {
@@ -153,6 +154,7 @@ std::shared_ptr<grpc::ChannelCredentials> credentials(const GrpcLinkOptions& o) 
 class GrpcConnector : public Connector {
  public:
   explicit GrpcConnector(const GrpcLinkOptions& options) : options_(options) {
+    silence_grpc();
     grpc::ChannelArguments args;
     args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
     args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/thread.h"
+#include "edge/grpc_log.h"
 #include "edgespec.grpc.pb.h"
 #include "serve/api_error.h"
 
@@ -204,6 +205,7 @@ void GrpcServer::Impl::listen(EdgeServer& edge_server) {
   const bool v6 = options.host.find(':') != std::string::npos;
   const std::string address =
       fmt::format("{}{}{}:{}", v6 ? "[" : "", options.host, v6 ? "]" : "", options.port);
+  silence_grpc();
   grpc::ServerBuilder builder;
   builder.AddListeningPort(address, credentials(options), &port);
   builder.RegisterService(&service);

@@ -125,7 +125,7 @@ class EdgeTest(HobTest):
         for _ in range(n):
             size = int.from_bytes(data[at:at + 8], "little")
             at += 8 + size
-        data[at - 1] ^= 1
+        data[at - 1] ^= 0x40
         other = self.tmp / "other.gguf"
         other.write_bytes(data)
         return other
