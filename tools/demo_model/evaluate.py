@@ -1,8 +1,9 @@
 """Measures the written F16 file against the dense model, in numpy and therefore independent of any engine."""
 import numpy as np
 
+from model_tools.bpe import Bpe
+
 from . import llama_numpy as llama
-from .bpe import Bpe
 
 WINDOW = 512
 KL_TOKENS = 2 * WINDOW

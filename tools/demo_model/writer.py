@@ -3,25 +3,23 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
+from model_tools.tensor_stream import FILE_TYPES, TensorStream
+
 from .upcycle import N_EXPERTS, TOP_K
 
-_FILE_TYPE = {"f16": (Type.F16, gguf.LlamaFileType.MOSTLY_F16), "q8_0": (Type.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0)}
 _ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
 
 
 class MoeWriter:
     def __init__(self, path, model, type_name):
-        self._model, (self._type, file_type) = model, _FILE_TYPE[type_name]
+        self._model, (self._type, file_type) = model, FILE_TYPES[type_name]
         self._writer = gguf.GGUFWriter(path, "llama")
         self._copy_metadata(type_name, file_type)
-        self._expected = []
+        self._stream = TensorStream(self._writer)
         self._declare_tensors()
-        self._writer.write_header_to_file()
-        self._writer.write_kv_data_to_file()
-        self._writer.write_ti_data_to_file()
-        self._next = 0
-        self._write("token_embd.weight", model.tensor("token_embd.weight"))
-        self._write("output_norm.weight", model.tensor("output_norm.weight"))
+        self._stream.begin()
+        self._stream.write("token_embd.weight", model.tensor("token_embd.weight"))
+        self._stream.write("output_norm.weight", model.tensor("output_norm.weight"))
 
     def _copy_metadata(self, type_name, file_type):
         own = {
@@ -44,51 +42,30 @@ class MoeWriter:
         w.add_expert_count(N_EXPERTS)
         w.add_expert_used_count(TOP_K)
 
-    def _declare(self, name, shape, dtype):
-        shape = tuple(int(n) for n in shape)
-        n_bytes = int(np.prod(shape)) // gguf.GGML_QUANT_SIZES[dtype][0] * gguf.GGML_QUANT_SIZES[dtype][1]
-        if dtype in (Type.F32, Type.F16):
-            self._writer.add_tensor_info(name, shape, np.dtype(np.float32 if dtype == Type.F32 else np.float16), n_bytes)
-        else:
-            block, size = gguf.GGML_QUANT_SIZES[dtype]
-            raw = shape[:-1] + (shape[-1] // block * size,)
-            self._writer.add_tensor_info(name, raw, np.dtype(np.uint8), n_bytes, raw_dtype=dtype)
-        self._expected.append((name, dtype))
-
     def _declare_tensors(self):
+        declare = self._stream.declare
         c, shape_of = self._model.config, lambda name: self._model.tensor(name).shape
-        self._declare("token_embd.weight", shape_of("token_embd.weight"), self._type)
-        self._declare("output_norm.weight", (c.d_model,), Type.F32)
+        declare("token_embd.weight", shape_of("token_embd.weight"), self._type)
+        declare("output_norm.weight", (c.d_model,), Type.F32)
         for layer in range(c.n_layers):
             p = f"blk.{layer}."
-            self._declare(p + "attn_norm.weight", (c.d_model,), Type.F32)
+            declare(p + "attn_norm.weight", (c.d_model,), Type.F32)
             for name in _ATTENTION:
-                self._declare(f"{p}{name}.weight", shape_of(f"{p}{name}.weight"), self._type)
-            self._declare(p + "ffn_norm.weight", (c.d_model,), Type.F32)
-            self._declare(p + "ffn_gate_inp.weight", (N_EXPERTS, c.d_model), Type.F32)
-            self._declare(p + "ffn_gate_exps.weight", (N_EXPERTS, c.d_ff, c.d_model), self._type)
-            self._declare(p + "ffn_up_exps.weight", (N_EXPERTS, c.d_ff, c.d_model), self._type)
-            self._declare(p + "ffn_down_exps.weight", (N_EXPERTS, c.d_model, c.d_ff), self._type)
-
-    def _write(self, name, values):
-        expected, dtype = self._expected[self._next]
-        assert name == expected, f"tensor {name} written where {expected} was declared"
-        self._next += 1
-        if dtype in (Type.F32, Type.F16):
-            data = values.astype(np.float32 if dtype == Type.F32 else np.float16)
-        else:
-            data = gguf.quants.quantize(values.astype(np.float32, copy=False), dtype)
-        self._writer.write_tensor_data(np.ascontiguousarray(data))
+                declare(f"{p}{name}.weight", shape_of(f"{p}{name}.weight"), self._type)
+            declare(p + "ffn_norm.weight", (c.d_model,), Type.F32)
+            declare(p + "ffn_gate_inp.weight", (N_EXPERTS, c.d_model), Type.F32)
+            declare(p + "ffn_gate_exps.weight", (N_EXPERTS, c.d_ff, c.d_model), self._type)
+            declare(p + "ffn_up_exps.weight", (N_EXPERTS, c.d_ff, c.d_model), self._type)
+            declare(p + "ffn_down_exps.weight", (N_EXPERTS, c.d_model, c.d_ff), self._type)
 
     def write_layer(self, layer, dense, upcycled):
         p, m = f"blk.{layer}.", self._model
         for name in ("attn_norm", *_ATTENTION, "ffn_norm"):
-            self._write(f"{p}{name}.weight", m.tensor(f"{p}{name}.weight"))
-        self._write(p + "ffn_gate_inp.weight", upcycled.router)
+            self._stream.write(f"{p}{name}.weight", m.tensor(f"{p}{name}.weight"))
+        self._stream.write(p + "ffn_gate_inp.weight", upcycled.router)
         experts = [upcycled.expert(dense, e) for e in range(N_EXPERTS)]
         for i, part in enumerate(("gate", "up", "down")):
-            self._write(f"{p}ffn_{part}_exps.weight", np.stack([expert[i] for expert in experts]))
+            self._stream.write(f"{p}ffn_{part}_exps.weight", np.stack([expert[i] for expert in experts]))
 
     def close(self):
-        assert self._next == len(self._expected), f"{len(self._expected) - self._next} tensors were never written"
-        self._writer.close()
+        self._stream.close()

@@ -1,6 +1,6 @@
-"""Byte-level BPE of SmolLM2, enough to turn calibration text into token ids.
+"""Byte-level BPE with SmolLM2's pre-tokenizer, enough to turn training and calibration text into token ids.
 
-hob has the complete tokenizers (src/text); this one exists so that the demo model can be made before hob is built.
+hob has the complete tokenizers (src/text); this one exists so that models can be made before hob is built.
 """
 import re
 
@@ -10,7 +10,16 @@ _DIGIT = re.compile(r"(\d)")
 _WORD = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[^\W\d_]+| ?(?:[^\s\w]|_)+|\s+(?!\S)|\s+")
 
 
-def _byte_letters():
+def words_of(text):
+    """The pieces that merges stay inside of."""
+    for piece in _DIGIT.split(text):
+        if piece.isdigit():
+            yield piece
+        else:
+            yield from _WORD.findall(piece)
+
+
+def byte_letters():
     """GPT-2's printable stand-in for each byte."""
     keep = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = {b: chr(b) for b in keep}
@@ -23,7 +32,7 @@ class Bpe:
     def __init__(self, tokens, merges):
         self._ids = {token: i for i, token in enumerate(tokens)}
         self._rank = {tuple(merge.split(" ", 1)): i for i, merge in enumerate(merges)}
-        self._letters = _byte_letters()
+        self._letters = byte_letters()
         self._cache = {}
 
     def special(self, token):
@@ -31,10 +40,8 @@ class Bpe:
 
     def encode(self, text):
         ids = []
-        for piece in _DIGIT.split(text):
-            words = [piece] if piece.isdigit() else _WORD.findall(piece)
-            for word in words:
-                ids.extend(self._encode_word(word))
+        for word in words_of(text):
+            ids.extend(self._encode_word(word))
         return ids
 
     def _encode_word(self, word):
