@@ -3,12 +3,22 @@
 #include <fmt/format.h>
 
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "base/error.h"
 #include "command.h"
 
 namespace hob::app {
+namespace {
+
+const std::map<std::string, DraftBatching> kBatchings = {{"go", DraftBatching::kGo},
+                                                         {"coalesce", DraftBatching::kCoalesce},
+                                                         {"halves", DraftBatching::kHalves}};
+
+}  // namespace
+
+DraftBatching draft_batching(const EdgePortOptions& o) { return kBatchings.at(o.batching); }
 
 void add_edge_port_options(CLI::App& app, EdgePortOptions& o) {
   app.add_option("--edge-port", o.port,
@@ -20,6 +30,11 @@ void add_edge_port_options(CLI::App& app, EdgePortOptions& o) {
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--edge-resume", o.resume_s, "seconds that an answer waits for a lost edge")
       ->check(CLI::Range(1, 86400));
+  app.add_option(
+         "--edge-batching", o.batching,
+         "when a step of drafts begins. go: with whoever is there; coalesce: a little later "
+         "if that saves time on the whole; halves: with half of all, as published")
+      ->check(CLI::IsMember(kBatchings));
   app.add_option("--edge-rows", o.rows_per_s, "rows per second that a tenant may have verified")
       ->check(number_in(1, 1e9));
 }

@@ -16,8 +16,11 @@ struct EdgePortOptions {
   int max_sessions = 256;
   int resume_s = 30;
   double rows_per_s = 0;
+  std::string batching = "coalesce";
   bool on() const { return port >= 0; }
 };
+
+DraftBatching draft_batching(const EdgePortOptions& options);
 
 void add_edge_port_options(CLI::App& app, EdgePortOptions& options);
 

@@ -189,6 +189,7 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
   const std::unique_ptr<Speculator> speculator = draft.speculator(*session);
   CompletionEngineOptions engine_options = o.engine;
   engine_options.speculator = speculator.get();
+  engine_options.draft_batching = draft_batching(o.edge);
   CompletionEngine engine(*session, *tokenizer, engine_options);
   EngineService service(engine);
   const auto model = std::make_shared<LoadedModel>();

@@ -294,7 +294,7 @@ void EdgeLoop::learn(Generation& g) {
   if (!o) return;
   speculator_.add_result(o->tree, o->path);
   if (o->took_us > 0)
-    speculator_.add_step(1 + o->tree.size(), static_cast<double>(o->took_us + g.draft_us) * 1e-6);
+    speculator_.add_round(1 + o->tree.size(), static_cast<double>(o->took_us + g.draft_us) * 1e-6);
 }
 
 // One forward pass of the draft model for all whose rounds are in flight; between two of them the

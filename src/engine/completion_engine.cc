@@ -54,6 +54,7 @@ ServingSetup make_setup(ModelSession& session, const Tokenizer& tokenizer,
   setup.max_model_len = std::min(limits.n_ctx, engine.kv().n_blocks() * kKvBlock);
   setup.kv_reserve = options.kv_reserve;
   setup.speculator = options.speculator;
+  setup.draft_batching = options.draft_batching;
   setup.scope_seed = scope_seed(session, std::random_device{}());
   return setup;
 }
@@ -83,6 +84,7 @@ struct CompletionEngine::Impl {
 
   void main();
   void pause_if_stuck(const ServingLoop& loop);
+  bool waits_for_drafts(ServingLoop& loop);
   bool take_inbox(ServingLoop& loop);
   void watch_memory();
   void end_thread();
@@ -211,6 +213,17 @@ void CompletionEngine::Impl::pause_if_stuck(const ServingLoop& loop) {
                 [&] { return stopping || !cancels.empty() || !orders.empty(); });
 }
 
+// True: something may have come meanwhile.
+bool CompletionEngine::Impl::waits_for_drafts(ServingLoop& loop) {
+  const double seconds = loop.draft_wait_s(Clock::now());
+  if (seconds <= 0) return false;
+  std::unique_lock lock(mutex);
+  wake.wait_for(lock, std::chrono::duration<double>(seconds), [&] {
+    return stopping || !inbox.empty() || !cancels.empty() || !orders.empty() || expert_budget;
+  });
+  return true;
+}
+
 void CompletionEngine::Impl::main() {
   session.backend().pin_engine_thread();
   ServingLoop loop(setup);
@@ -219,6 +232,7 @@ void CompletionEngine::Impl::main() {
   while (take_inbox(loop)) {
     try {
       apply_budget(loop);
+      if (waits_for_drafts(loop)) continue;
       if (!loop.step(Clock::now())) pause_if_stuck(loop);
     } catch (...) {
       loop.end_all(FinishReason::kError, std::current_exception());

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/completion.h"
+#include "engine/draft_batching.h"
 #include "engine/memory_monitor.h"
 #include "engine/speculator.h"
 #include "experts/expert_cache.h"
@@ -23,6 +24,7 @@ struct CompletionEngineOptions {
   KvReserve kv_reserve = KvReserve::kNone;  // for comparison only
   MemoryMonitorOptions memory = {};         // shrinks the expert cache when memory runs short
   Speculator* speculator = nullptr;         // borrowed; used by the engine thread only
+  DraftBatching draft_batching = DraftBatching::kCoalesce;  // of requests with client_drafts
 };
 
 // Why a request was not accepted; nothing of it remains.

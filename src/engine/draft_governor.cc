@@ -107,15 +107,20 @@ void DraftGovernor::rank_nodes(std::span<const DraftJob> jobs) {
   });
 }
 
-void DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes) {
+bool DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes,
+                           double draft_s) {
   rank_nodes(jobs);
   const int most = std::min({max_nodes, static_cast<int>(nodes_.size()), kMaxRows - n_plain_rows});
   double n_tok = n_plain_rows;
-  double best = kMargin * n_tok / step_seconds(n_plain_rows);
+  const double plain = kMargin * n_tok / step_seconds(n_plain_rows);
+  double best = plain;
   int n_best = 0;
+  bool pays = false;
   for (int n = 1; n <= most; n++) {
     n_tok += nodes_[static_cast<size_t>(n - 1)].value;
-    const double tok_s = n_tok / step_seconds(n_plain_rows + n);
+    const double step_s = step_seconds(n_plain_rows + n);
+    const double tok_s = n_tok / step_s;
+    pays = pays || n_tok / (step_s + draft_s) > plain;
     if (tok_s <= best) continue;
     best = tok_s;
     n_best = n;
@@ -138,6 +143,7 @@ void DraftGovernor::choose(std::span<DraftJob> jobs, int n_plain_rows, int max_n
     std::sort(kept[j].begin(), kept[j].end());
     jobs[j].tree.keep(kept[j]);
   }
+  return pays;
 }
 
 }  // namespace hob

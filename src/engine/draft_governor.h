@@ -21,17 +21,19 @@ class DraftGovernor {
   // row_share: what a row adds to a step, as a share of a step of one row, until that is measured.
   explicit DraftGovernor(double row_share = 0.08) : row_share_(row_share) {}
 
-  // A step of decodes and drafts alone, drafting included.
+  // A step of decodes and drafts alone, without what drafting took.
   void add_step(int n_rows, double seconds);
   // A guess whose parent came true.
   void add_outcome(float confidence, bool came_true);
 
   // Cuts the jobs' trees to the nodes with which a step of n_plain_rows decodes brings the most
-  // tokens per second; often none. Of at most max_nodes nodes together.
-  void choose(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes);
+  // tokens per second; often none. Of at most max_nodes nodes together. True: that is more than
+  // without drafts even when drafting takes draft_s more each time.
+  bool choose(std::span<DraftJob> jobs, int n_plain_rows, int max_nodes, double draft_s = 0);
 
   double step_seconds(int n_rows) const;  // relative when nothing has been measured
   double probability(float confidence) const;
+  bool has_measured() const { return n_steps_ > 0; }
 
  private:
   // Steps without use after which a measured cost is forgotten: the machine may have been busy.

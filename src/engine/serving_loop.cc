@@ -103,11 +103,48 @@ void ServingLoop::offer_draft(const std::string& id, DraftOffer offer) {
   if (!s || !s->request->prompt_done || s->tokens.size() != static_cast<size_t>(offer.base_len))
     return;
   if (held(*s) && s->seq < 0) s->waiting_since = std::chrono::steady_clock::now();
+  note_offer(*s, std::chrono::steady_clock::now());
   s->offered = std::move(offer.tree);
 }
 
 void ServingLoop::set_self_decoding(const std::string& id, bool on) {
   if (Sequence* s = client_sequence(id)) s->self_decoding = on;
+}
+
+void ServingLoop::note_offer(Sequence& s, TimePoint now) {
+  s.offered_at = now;
+  if (s.decided_at == TimePoint()) return;
+  constexpr double kWeight = 0.25;
+  const double think_s = seconds_between(s.decided_at, now);
+  s.think_s = s.think_s == 0 ? think_s : s.think_s + kWeight * (think_s - s.think_s);
+}
+
+// Only where drafts are all that the step would have: prompts and decodes wait for nobody.
+double ServingLoop::draft_wait_s(TimePoint now) {
+  DraftBatchingInput in;
+  in.policy = setup_.draft_batching;
+  if (in.policy == DraftBatching::kGo) return 0;
+  expected_.clear();
+  double n_rows = 0;
+  for (const auto& s : sequences_) {
+    if (!s->request->in.client_drafts || !s->request->prompt_done || s->self_decoding ||
+        (s->seq < 0 && s->offered))
+      return 0;
+    in.n_answers++;
+    if (s->offered) {
+      in.n_ready++;
+      in.waited_s = std::max(in.waited_s, seconds_between(s->offered_at, now));
+      n_rows += 1 + s->offered->size();
+    } else if (s->think_s > 0) {
+      const double in_s = s->think_s - seconds_between(s->decided_at, now);
+      if (in_s > 0) expected_.push_back(in_s);
+    }
+  }
+  std::sort(expected_.begin(), expected_.end());
+  in.expected_in_s = expected_;
+  in.fixed_s = step_cost_.fixed_s();
+  in.draft_s = in.n_ready > 0 ? step_cost_.row_s() * n_rows / in.n_ready : 0;
+  return hob::draft_wait_s(in);
 }
 
 bool ServingLoop::held(const Sequence& s) {

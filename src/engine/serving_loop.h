@@ -10,6 +10,7 @@
 #include "engine/choice_output.h"
 #include "engine/completion_engine.h"
 #include "engine/decode_width.h"
+#include "engine/draft_batching.h"
 #include "engine/engine.h"
 #include "engine/request_scheduler.h"
 #include "engine/speculator.h"
@@ -29,6 +30,7 @@ struct ServingSetup {
   uint64_t scope_seed = 0;  // hash of all but the salt that KV values depend on
   KvReserve kv_reserve = KvReserve::kNone;
   Speculator* speculator = nullptr;  // borrowed; null = every token is decoded by itself
+  DraftBatching draft_batching = DraftBatching::kCoalesce;
 };
 
 // Engine thread only.
@@ -47,6 +49,8 @@ class ServingLoop {
   bool idle() const { return requests_.empty(); }
   // Somebody waits for a step; not so a request that waits for its client's draft.
   bool has_work() const;
+  // Seconds that the next step may wait for drafts which are expected soon; 0 = it should begin.
+  double draft_wait_s(TimePoint now);
   // The earliest of all requests' deadlines.
   std::optional<TimePoint> next_deadline() const;
   // Between steps; see ExpertCache::set_budget().
@@ -80,6 +84,7 @@ class ServingLoop {
   static bool held(const Sequence& s);
   Sequence* client_sequence(const std::string& id);
   void take_offer(Sequence& s);
+  void note_offer(Sequence& s, TimePoint now);
   void preempt(Sequence& s, TimePoint now);
   bool admit(Sequence& s, TimePoint now);
   void bind(Sequence& s, int engine_seq);
@@ -113,7 +118,9 @@ class ServingLoop {
   TimePoint start_;
   uint64_t n_requests_ = 0;
   int64_t n_steps_ = 0;
-  double step_s_ = 0;  // of the last one
+  double step_s_ = 0;   // of the last one
+  StepCost step_cost_;  // of steps of decodes and drafts alone
+  std::vector<double> expected_;
   int n_step_rows_ = 0;
   ServeStats stats_;
 };

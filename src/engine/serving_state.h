@@ -50,7 +50,9 @@ struct ServingLoop::Sequence {
   // client_drafts only: the tree to verify next, until a step has.
   std::optional<DraftTree> offered;
   bool self_decoding = false;
-  std::exception_ptr error;  // of this step
+  TimePoint offered_at, decided_at;  // the last offer; the last step that brought tokens
+  double think_s = 0;                // from one to the other, smoothed; 0 = unknown
+  std::exception_ptr error;          // of this step
 
   bool carries_all() const { return !request->prompt_done; }
 };

@@ -313,6 +313,7 @@ void ServingLoop::accept_tokens(Sequence& s) {
   s.sampled.clear();
   const bool of_draft = s.offered.has_value();
   s.offered.reset();
+  s.decided_at = std::chrono::steady_clock::now();
   ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
   for (Sequence::Sampled& x : sampled) {
     stats_.n_generated_tok++;
@@ -343,6 +344,7 @@ void ServingLoop::learn(std::span<const RowPlan> rows, double seconds) {
   }
   stats_.decode_width = stream_.max_decodes;
   if (!only_decodes) return;
+  step_cost_.add(n_rows, seconds);
   if (setup_.speculator) setup_.speculator->add_step(n_rows, seconds);
   if (!stream_.streaming) return;
   decode_width_.add_step(n_tok, n_decoding(), seconds);
