@@ -166,8 +166,10 @@ class Scheduling {
     for (const int i : running_)
       if (state(i).n_rows == 1 && at(i).decodes() && at(i).n_draft_tok > 0) drafts.push_back(i);
     // Short of rows, all trees shrink alike; what a small one leaves goes to the larger ones.
-    std::stable_sort(drafts.begin(), drafts.end(),
-                     [&](int a, int b) { return at(a).n_draft_tok < at(b).n_draft_tok; });
+    std::sort(drafts.begin(), drafts.end(), [&](int a, int b) {
+      return at(a).n_draft_tok != at(b).n_draft_tok ? at(a).n_draft_tok < at(b).n_draft_tok
+                                                    : better(a, b);
+    });
     for (size_t k = 0; k < drafts.size(); k++) {
       const int i = drafts[k];
       const RequestView& r = at(i);

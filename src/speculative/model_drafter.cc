@@ -323,8 +323,9 @@ class ModelDrafter : public Drafter {
   }
 
   static void take_best(const Growth& g, std::vector<int32_t>& nodes, int n) {
-    std::stable_sort(nodes.begin(), nodes.end(), [&](int32_t a, int32_t b) {
-      return g.value[static_cast<size_t>(a)] > g.value[static_cast<size_t>(b)];
+    std::sort(nodes.begin(), nodes.end(), [&](int32_t a, int32_t b) {
+      const float x = g.value[static_cast<size_t>(a)], y = g.value[static_cast<size_t>(b)];
+      return x != y ? x > y : a < b;
     });
     nodes.resize(std::min(nodes.size(), static_cast<size_t>(std::max(0, n))));
     std::sort(nodes.begin(), nodes.end());
