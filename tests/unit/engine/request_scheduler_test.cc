@@ -77,10 +77,14 @@ RequestView drafted(RequestView r, int n) {
 }
 
 TEST(RequestScheduler, DraftsComeAfterAllDecodes) {
-  // 8 rows of logits: three decodes, then the better request's draft.
+  // 8 rows of logits: three decodes; the drafts share what is left.
   const Plan p = plan_of({drafted(running(1, 50), 10), drafted(running(0, 50), 3), running(2, 50)},
                          kLimits, 100);
-  EXPECT_EQ(p.rows, (Rows{{0, 3}, {1, 4}, {2, 1}}));
+  EXPECT_EQ(p.rows, (Rows{{0, 4}, {1, 3}, {2, 1}}));
+  // What a small one leaves goes to the large ones.
+  const Plan q = plan_of({drafted(running(1, 50), 10), drafted(running(0, 50), 1), running(2, 50)},
+                         kLimits, 100);
+  EXPECT_EQ(q.rows, (Rows{{0, 5}, {1, 2}, {2, 1}}));
 }
 
 TEST(RequestScheduler, DraftsLeaveHalfOfTheRowsToPrompts) {
