@@ -39,6 +39,7 @@ def parse_arguments():
     p.add_argument("--systems", default="plain,server,edge,guess")
     p.add_argument("--temp", type=float, default=0.7)
     p.add_argument("--edge-flags", default="")
+    p.add_argument("--step-floor", type=float, default=0, help="ms that a step of the server takes at least: as a larger target's")
     p.add_argument("-n", type=int, default=128)
     return p.parse_args()
 
@@ -95,7 +96,7 @@ def measure(system, rtt, users, a):
     try:
         draft = ["--draft", a.draft] if system == "server" else []
         server = Process(wan, "right", 0, "hob: verifying", a.hob, "serve", a.target, "--host", RIGHT, "--port", 18080, "--edge-port",
-                         18081, "--threads", 1, "--max-seqs", max(4, users), "--ctx", 1024, *draft)
+                         18081, "--threads", 1, "--max-seqs", max(4, users), "--ctx", 1024, "--step-floor", a.step_floor, *draft)
         host, port, edge = RIGHT, 18080, None
         if system in ("edge", "guess"):
             tokenizer = ["--tokenizer", a.target] if a.draft == "ngram" else []

@@ -40,6 +40,7 @@ struct Options {
   std::string kv_reserve = "none";
   DraftOptions draft;
   std::string faults;       // of a test: see experts/faulty_reader.h
+  double step_floor_ms = 0;
   std::string route_trace;  // of a bench: the answers mean nothing then
 };
 
@@ -190,6 +191,7 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
   CompletionEngineOptions engine_options = o.engine;
   engine_options.speculator = speculator.get();
   engine_options.draft_batching = draft_batching(o.edge);
+  engine_options.step_floor_s = o.step_floor_ms * 1e-3;
   CompletionEngine engine(*session, *tokenizer, engine_options);
   EngineService service(engine);
   const auto model = std::make_shared<LoadedModel>();
@@ -250,6 +252,9 @@ Runner setup_serve(CLI::App& app) {
   add_edge_port_options(app, o->edge);
   app.add_option("--inject-faults", o->faults, "RATE:SEED: expert reads fail at random")
       ->group("");  // for tests: not in --help
+  app.add_option("--step-floor", o->step_floor_ms, "ms that a step takes at least")
+      ->check(number_in(0, 1e4))
+      ->group("");  // for benches: a small model in the role of a large one
   app.add_option("--route-trace", o->route_trace, "replay recorded routing, or: uniform")
       ->group("");  // for benches
   return [o] { serve(*o); };

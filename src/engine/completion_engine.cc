@@ -55,6 +55,7 @@ ServingSetup make_setup(ModelSession& session, const Tokenizer& tokenizer,
   setup.kv_reserve = options.kv_reserve;
   setup.speculator = options.speculator;
   setup.draft_batching = options.draft_batching;
+  setup.step_floor_s = options.step_floor_s;
   setup.scope_seed = scope_seed(session, std::random_device{}());
   return setup;
 }

@@ -25,6 +25,7 @@ struct CompletionEngineOptions {
   MemoryMonitorOptions memory = {};         // shrinks the expert cache when memory runs short
   Speculator* speculator = nullptr;         // borrowed; used by the engine thread only
   DraftBatching draft_batching = DraftBatching::kCoalesce;  // of requests with client_drafts
+  double step_floor_s = 0;  // of measurements: steps take as long as a larger model's would
 };
 
 // Why a request was not accepted; nothing of it remains.

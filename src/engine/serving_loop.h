@@ -31,6 +31,7 @@ struct ServingSetup {
   KvReserve kv_reserve = KvReserve::kNone;
   Speculator* speculator = nullptr;  // borrowed; null = every token is decoded by itself
   DraftBatching draft_batching = DraftBatching::kCoalesce;
+  double step_floor_s = 0;
 };
 
 // Engine thread only.

@@ -1,5 +1,6 @@
 // One step of the serving loop: schedule, run, postprocess.
 #include <algorithm>
+#include <thread>
 
 #include "base/error.h"
 #include "engine/serving_state.h"
@@ -50,8 +51,9 @@ int ServingLoop::n_logits(const Sequence& s) {
 
 // By the views of the step that is planned or has just run.
 int ServingLoop::n_decoding() const {
-  return static_cast<int>(std::count_if(
-      views_.begin(), views_.end(), [](const RequestView& v) { return v.running && v.decodes() && !v.held; }));
+  return static_cast<int>(std::count_if(views_.begin(), views_.end(), [](const RequestView& v) {
+    return v.running && v.decodes() && !v.held;
+  }));
 }
 
 // What the client has drafted, as far as the answer may still grow.
@@ -78,8 +80,8 @@ void ServingLoop::draft() {
     const Request& r = *s.request;
     const auto n_answer = static_cast<int>(s.tokens.size() - r.in.prompt.size());
     if (!s.draft_state)
-      s.draft_state = setup_.speculator->open(
-          r.in.sampling, r.in.first_choice + static_cast<uint32_t>(s.choice));
+      s.draft_state = setup_.speculator->open(r.in.sampling,
+                                              r.in.first_choice + static_cast<uint32_t>(s.choice));
     const int room = r.max_tok - n_answer - 1;  // the step's own token comes anyway
     draft_jobs_.push_back({.state = s.draft_state.get(),
                            .tokens = s.tokens,
@@ -190,6 +192,9 @@ bool ServingLoop::step(TimePoint now) {
   if (rows.empty()) return !result.preempted.empty();
   const uint64_t bytes_before = bytes_read();
   compute(rows);
+  if (setup_.step_floor_s > 0)
+    std::this_thread::sleep_until(now + std::chrono::duration_cast<TimePoint::duration>(
+                                            std::chrono::duration<double>(setup_.step_floor_s)));
   count_step(rows, bytes_before);
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
