@@ -39,6 +39,7 @@ def parse_arguments():
     p.add_argument("--systems", default="plain,server,edge,guess")
     p.add_argument("--temp", type=float, default=0.7)
     p.add_argument("--edge-flags", default="")
+    p.add_argument("--guesses", type=int, default=16)
     p.add_argument("--step-floor", type=float, default=0, help="ms that a step of the server takes at least: as a larger target's")
     p.add_argument("-n", type=int, default=128)
     return p.parse_args()
@@ -55,6 +56,7 @@ class Process:
             self.lines.append(line)
             if ready in line:
                 return
+        self.stop()
         sys.exit(f"{command}: {self.lines}")
 
     def number(self, pattern):
@@ -93,26 +95,27 @@ def measure(system, rtt, users, a):
     wan = f"ew{os.getpid()}"
     subprocess.run([WAN, "make", wan, "--delay", str(rtt / 2), "--up", a.rate, "--down", "100M"], check=True,
                    stdout=subprocess.DEVNULL)
+    running = []
     try:
         draft = ["--draft", a.draft] if system == "server" else []
         server = Process(wan, "right", 0, "hob: verifying", a.hob, "serve", a.target, "--host", RIGHT, "--port", 18080, "--edge-port",
                          18081, "--threads", 1, "--max-seqs", max(4, users), "--ctx", 1024, "--step-floor", a.step_floor, *draft)
-        host, port, edge = RIGHT, 18080, None
+        running.append(server)
+        host, port = RIGHT, 18080
         if system in ("edge", "guess"):
             tokenizer = ["--tokenizer", a.target] if a.draft == "ngram" else []
-            edge = Process(wan, "left", 1, "hob: serving", a.hob, "edge", "--server", f"{RIGHT}:18081", "--draft", a.draft, *tokenizer,
-                           "--threads", 1, "--port", 18082, "--max-answers", max(4, users), "--guesses", 8 if system == "guess" else 0,
-                           *a.edge_flags.split())
+            running.append(Process(wan, "left", 1, "hob: serving", a.hob, "edge", "--server", f"{RIGHT}:18081", "--draft", a.draft, *tokenizer,
+                                   "--threads", 1, "--port", 18082, "--max-answers", max(4, users), "--guesses",
+                                   a.guesses if system == "guess" else 0, *a.edge_flags.split()))
             host, port = "127.0.0.1", 18082
         client = [WAN, "run-left", wan, sys.executable, __file__, "--client", host, port, users, a.n, a.temp]
         done = subprocess.run([*map(str, client)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
-        if edge:
-            edge.stop()
-        server.stop()
         return json.loads(done.stdout)
     finally:
+        for process in reversed(running):
+            process.stop()
         subprocess.run([WAN, "remove", wan], stdout=subprocess.DEVNULL)
 
 

@@ -36,7 +36,7 @@ struct Options {
   bool tls = false;
   std::string server_ca, server_name, client_cert, client_key, key_file;
   bool always = false;
-  int max_guesses = 8;
+  int max_guesses = 16;
   int max_nodes = 16, max_answers = 8, patience_s = 300, pad = 0;
 };
 
@@ -180,7 +180,7 @@ void run_edge(Options o) {
   HttpServer http(o.http.config, o.http.port, http_limits(), o.http.tls, state);
   http.start();
   const ServerFile file = announce(o.http, http.port(), o.draft, o.common.quiet);
-  Drafting drafting = load_drafting(o, static_cast<int>(caps.max_context()) + 1);
+  Drafting drafting = load_drafting(o, static_cast<int>(caps.max_context()));
   const edge::TokenizerIdentity identity = edge::identify(
       *drafting.tokenizer, drafting.metadata().find_string("tokenizer.chat_template").value_or(""));
   edge::check_compatible(caps.models(0).tokenizer(), identity.id);

@@ -299,6 +299,7 @@ void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
     stats_.n_hits++;
     stats_.n_nodes += static_cast<uint64_t>(tree_.size());
     sent_us_ = 0;  // it began at the server: says nothing about the link
+    began_us_ = now_us - stats_.srtt_us;
     status_ = Status::kWaiting;
   }
   guesses_.clear();
@@ -356,7 +357,7 @@ void ClientSession::send_tree(DraftTree tree, int64_t draft_us, int64_t now_us) 
   stats_.n_rounds++;
   stats_.n_nodes += static_cast<uint64_t>(tree.size());
   tree_ = std::move(tree);
-  sent_us_ = heard_us_ = now_us;  // silence counts from here
+  sent_us_ = began_us_ = heard_us_ = now_us;  // silence counts from here
   status_ = Status::kWaiting;
 }
 

@@ -91,7 +91,7 @@ class ClientSession {
   const CommittedLog& log() const { return log_; }
   const DraftTree& in_flight() const { return tree_; }
   // When the server will have verified it, as far as one knows: guesses must leave before.
-  int64_t guesses_due_us() const { return sent_us_ + stats_.queue_us + stats_.verify_us; }
+  int64_t guesses_due_us() const { return began_us_ + stats_.queue_us + stats_.verify_us; }
   const std::optional<End>& end() const { return end_; }
   const ClientStats& stats() const { return stats_; }
 
@@ -121,7 +121,8 @@ class ClientSession {
   uint32_t round_ = 0;
   DraftTree tree_;  // of the round in flight
   std::vector<OutcomeGuess> guesses_;
-  int64_t sent_us_ = 0;     // the draft in flight
+  int64_t sent_us_ = 0;     // the draft in flight; 0 = it had been sent ahead
+  int64_t began_us_ = 0;    // had it been sent then, it would have begun when it did
   int64_t heard_us_ = 0;    // the last frame
   int64_t asked_us_ = 0;    // a heartbeat without an answer; 0 = none
   int64_t offline_us_ = 0;  // since then no frame came

@@ -25,7 +25,7 @@ struct EdgeLoopOptions {
   pb::TokenizerId tokenizer;  // of this side; without the probes
   std::string model;          // the server's name for it
   int max_depth = 16;         // of a tree; the speculator knows its size
-  int max_guesses = 8;        // of a round's end, sent along; 0 = none
+  int max_guesses = 16;        // of a round's end, sent along; 0 = none
   int max_generations = 64;
   std::function<std::string(size_t n_bytes)> random_bytes;
 };

@@ -85,8 +85,8 @@ class ModelDrafter : public Drafter {
 
  private:
   // Nothing that is less likely is worth a forward pass, though nobody waits for that.
-  static constexpr float kLeastAhead = 0.004f;
-  static constexpr size_t kMostAhead = 64;  // nodes computed behind a text
+  static constexpr float kLeastAhead = 0.001f;
+  static constexpr size_t kMostAhead = 512;  // nodes computed behind a text
 
   size_t n_together() const {
     const EngineLimits& limits = engine_.limits();
