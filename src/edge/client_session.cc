@@ -363,6 +363,13 @@ void ClientSession::send_tree(DraftTree tree, int64_t draft_us, int64_t now_us) 
 
 void ClientSession::send_guesses(std::vector<OutcomeGuess> guesses) {
   HOB_CHECK(may_guess());
+  int n_nodes = 0;
+  const auto fits = [&](const OutcomeGuess& g) {
+    return (n_nodes += g.tree.size()) <= max_guess_nodes(options_.limits);
+  };
+  const auto first_left = std::find_if_not(guesses.begin(), guesses.end(), fits);
+  guesses.erase(first_left, guesses.end());
+  guesses.resize(std::min(guesses.size(), static_cast<size_t>(options_.limits.max_branches)));
   if (guesses.empty()) return;
   pb::Draft& d = *add_frame().mutable_draft();
   d.set_round(round_ + 1);

@@ -75,7 +75,8 @@ class ClientSession {
     return status_ == Status::kReady && now_us >= throttled_until_us_;
   }
   void send_tree(DraftTree tree, int64_t draft_us, int64_t now_us);
-  // While a round is in flight, at most once per round.
+  // While a round is in flight, at most once per round; the likeliest first, for those that the
+  // limits leave no room for stay behind.
   bool may_guess() const { return status_ == Status::kWaiting && guesses_.empty(); }
   void send_guesses(std::vector<OutcomeGuess> guesses);
   void set_mode(pb::Mode mode);

@@ -80,19 +80,28 @@ EdgeLoop::EdgeLoop(Connector& connector, Speculator& speculator, const Tokenizer
 
 EdgeLoop::~EdgeLoop() { end_all(); }
 
-std::optional<Refused> EdgeLoop::add(CompletionRequest in, std::shared_ptr<CompletionSink> sink,
-                                     int64_t now_us) {
-  if (in.n_logprobs >= 0 || in.n_prompt_logprobs >= 0)
-    return Refused{Refusal::kInvalid,
-                   "[logprobs] expected none: they do not travel from the server to the edge", 0};
-  if (generations_.size() + static_cast<size_t>(in.n) >
-      static_cast<size_t>(options_.max_generations))
-    return Refused{
-        Refusal::kQueueFull,
-        fmt::format("[queue] expected at most {} answers at once", options_.max_generations), 1};
+void EdgeLoop::add(CompletionRequest request, std::shared_ptr<CompletionSink> sink,
+                   int64_t now_us) {
+  waiting_.push_back({std::move(request), std::move(sink), now_us});
+}
+
+// In the order in which they came, as many as may run together.
+void EdgeLoop::start_waiting(int64_t now_us) {
+  while (!waiting_.empty()) {
+    const size_t n = generations_.size() + static_cast<size_t>(waiting_.front().request.n);
+    if (!generations_.empty() && n > static_cast<size_t>(options_.max_generations)) return;
+    Waiting first = std::move(waiting_.front());
+    waiting_.pop_front();
+    start(std::move(first), now_us);
+    remove_ended();
+  }
+}
+
+void EdgeLoop::start(Waiting waiting, int64_t now_us) {
   const auto group = std::make_shared<Group>();
-  group->in = std::move(in);
-  group->sink = std::move(sink);
+  group->in = std::move(waiting.request);
+  group->sink = std::move(waiting.sink);
+  group->usage.queue_s = static_cast<double>(now_us - waiting.since_us) * 1e-6;
   group->start_us = now_us;
   const CompletionRequest& r = group->in;
   const auto n_prompt = static_cast<int>(r.prompt.size());
@@ -105,6 +114,8 @@ std::optional<Refused> EdgeLoop::add(CompletionRequest in, std::shared_ptr<Compl
     pb::Open open = open_from(r, r.first_choice + static_cast<uint32_t>(i));
     *open.mutable_tokenizer() = options_.tokenizer;
     open.set_model(options_.model);
+    if (options_.private_noise && r.sampling.temperature > 0)
+      open.mutable_sampling()->set_rule(pb::SAMPLE_MATCH);
     ClientSessionOptions session = options_.session;
     session.seed += n_links_ + static_cast<uint64_t>(i);
     generations_.push_back(std::make_unique<Generation>(
@@ -112,17 +123,41 @@ std::optional<Refused> EdgeLoop::add(CompletionRequest in, std::shared_ptr<Compl
         ClientSession(std::move(open), options_.random_bytes(16), session)));
     if (max_tok == 0) finish(*generations_.back(), FinishReason::kLength, nullptr);
   }
-  remove_ended();
-  return std::nullopt;
+}
+
+// A request that never began.
+void EdgeLoop::end_waiting(Waiting waiting, FinishReason reason) {
+  for (int i = 0; i < waiting.request.n; i++) {
+    CompletionDelta delta;
+    delta.choice = i;
+    delta.finish = reason;
+    stats_.n_finished[static_cast<size_t>(reason)]++;
+    waiting.sink->on_delta(std::move(delta));
+  }
+  CompletionUsage usage;
+  usage.n_prompt_tok = static_cast<int>(waiting.request.prompt.size());
+  waiting.sink->on_end(usage, nullptr);
 }
 
 void EdgeLoop::cancel(const std::string& id) {
+  const auto it = std::find_if(waiting_.begin(), waiting_.end(),
+                               [&](const Waiting& w) { return w.request.id == id; });
+  if (it != waiting_.end()) {
+    Waiting waiting = std::move(*it);
+    waiting_.erase(it);
+    return end_waiting(std::move(waiting), FinishReason::kCancelled);
+  }
   for (const auto& g : generations_)
     if (g->group->in.id == id) finish(*g, FinishReason::kCancelled, nullptr);
   remove_ended();
 }
 
 void EdgeLoop::end_all() {
+  while (!waiting_.empty()) {
+    Waiting waiting = std::move(waiting_.front());
+    waiting_.pop_front();
+    end_waiting(std::move(waiting), FinishReason::kCancelled);
+  }
   for (const auto& g : generations_) finish(*g, FinishReason::kCancelled, nullptr);
   remove_ended();
 }
@@ -235,6 +270,9 @@ void EdgeLoop::remove_ended() {
 
 void EdgeLoop::step(int64_t now_us) {
   take_events(now_us);
+  expire_waiting();
+  remove_ended();
+  start_waiting(now_us);
   for (const auto& g : generations_) {
     if (g->over) continue;
     const auto& deadline = g->group->in.deadline;
@@ -255,6 +293,18 @@ void EdgeLoop::step(int64_t now_us) {
   for (const auto& g : generations_)
     if (!g->over) flush(*g);
   remove_ended();
+  start_waiting(
+      now_us);  // in the places of those that have just ended; they connect in the next step
+}
+
+void EdgeLoop::expire_waiting() {
+  const auto now = std::chrono::steady_clock::now();
+  for (size_t i = waiting_.size(); i-- > 0;) {
+    if (!waiting_[i].request.deadline || *waiting_[i].request.deadline > now) continue;
+    Waiting waiting = std::move(waiting_[i]);
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+    end_waiting(std::move(waiting), FinishReason::kDeadline);
+  }
 }
 
 // For all generations that wait for one, together.
@@ -330,12 +380,16 @@ void EdgeLoop::send_guesses(Generation& g) {
 int64_t EdgeLoop::next_step_us() const {
   if (looks_ahead_) return 0;
   int64_t next = INT64_MAX;
+  const auto note_deadline = [&](const CompletionRequest& r) {
+    if (r.deadline)
+      next = std::min<int64_t>(next, std::chrono::duration_cast<std::chrono::microseconds>(
+                                         r.deadline->time_since_epoch())
+                                         .count());
+  };
+  for (const Waiting& w : waiting_) note_deadline(w.request);
   for (const auto& g : generations_) {
     next = std::min(next, g->session.next_tick_us());
-    if (g->group->in.deadline)
-      next = std::min<int64_t>(next, std::chrono::duration_cast<std::chrono::microseconds>(
-                                         g->group->in.deadline->time_since_epoch())
-                                         .count());
+    note_deadline(g->group->in);
   }
   return next;
 }
@@ -343,6 +397,7 @@ int64_t EdgeLoop::next_step_us() const {
 EdgeStats EdgeLoop::stats() const {
   EdgeStats s = stats_;
   s.n_running = static_cast<int>(generations_.size());
+  for (const Waiting& w : waiting_) s.n_waiting += w.request.n;
   return s;
 }
 

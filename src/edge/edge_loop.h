@@ -3,6 +3,7 @@
 // frames in, drafts and news to their sinks out. No threads and no clock of its own; edge_service.h
 // runs it. Ref: DESIGN §2 "Life of a draft".
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -25,13 +26,17 @@ struct EdgeLoopOptions {
   pb::TokenizerId tokenizer;  // of this side; without the probes
   std::string model;          // the server's name for it
   int max_depth = 16;         // of a tree; the speculator knows its size
-  int max_guesses = 16;        // of a round's end, sent along; 0 = none
-  int max_generations = 64;
+  int max_guesses = 16;       // of a round's end, sent along; 0 = none
+  int max_generations = 64;   // together
+  int max_waiting = 512;      // choices that wait for that
+  // SAMPLE_MATCH instead of GUMBEL_COUPLED: noise that only the server knows, whatever seed a
+  // request names. Answers have the same distribution, but no seed gives them again.
+  bool private_noise = false;
   std::function<std::string(size_t n_bytes)> random_bytes;
 };
 
 struct EdgeStats {
-  int n_running = 0;
+  int n_running = 0, n_waiting = 0;
   uint64_t n_prompt_tok = 0, n_generated_tok = 0;
   uint64_t n_finished[5] = {};  // by FinishReason
   ClientStats links;            // sums of counters; times of the last generation that ended
@@ -45,12 +50,11 @@ class EdgeLoop {
            const EdgeLoopOptions& options, std::function<void()> wake);
   ~EdgeLoop();  // cancels what runs
 
-  // nullopt: taken; its sink will get on_end().
-  std::optional<Refused> add(CompletionRequest request, std::shared_ptr<CompletionSink> sink,
-                             int64_t now_us);
+  // A request that passed check_request() and wants no logprobs. Its sink will get on_end().
+  void add(CompletionRequest request, std::shared_ptr<CompletionSink> sink, int64_t now_us);
   void cancel(const std::string& id);
   void end_all();
-  bool idle() const { return generations_.empty(); }
+  bool idle() const { return generations_.empty() && waiting_.empty(); }
   void step(int64_t now_us);
   // When the next step is due though nothing comes; INT64_MAX = never.
   int64_t next_step_us() const;
@@ -62,6 +66,16 @@ class EdgeLoop {
   struct Inbox;
   class Events;
 
+  struct Waiting {
+    CompletionRequest request;
+    std::shared_ptr<CompletionSink> sink;
+    int64_t since_us = 0;
+  };
+
+  void start_waiting(int64_t now_us);
+  void expire_waiting();
+  void start(Waiting waiting, int64_t now_us);
+  void end_waiting(Waiting waiting, FinishReason reason);
   void take_events(int64_t now_us);
   void connect(Generation& g, int64_t now_us);
   void draft(int64_t now_us);
@@ -79,6 +93,7 @@ class EdgeLoop {
   const Tokenizer& tokenizer_;
   const EdgeLoopOptions options_;
   const std::shared_ptr<Inbox> inbox_;
+  std::deque<Waiting> waiting_;
   std::vector<std::unique_ptr<Generation>> generations_;
   std::vector<DraftJob> jobs_;
   std::vector<Generation*> drafted_;

@@ -5,6 +5,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -58,6 +59,8 @@ class EdgeServer::Session : public CompletionSink, public std::enable_shared_fro
 
   // From the registry's lists; never changes.
   const std::string id, principal, request_id;
+  // All is said; it waits only for an edge that may have missed the end.
+  std::atomic<bool> over{false};
 
   void begin(const pb::ClientFrame& first, std::shared_ptr<FrameSink> sink);
   void on_frame(const pb::ClientFrame& frame);
@@ -225,6 +228,7 @@ void EdgeServer::Session::carry_out(ServerActions actions) {
   if (actions.self_decoding) service.set_self_decoding(engine_id_, *actions.self_decoding);
   if (actions.offer) service.offer_draft(engine_id_, std::move(*actions.offer));
   if (actions.cancel && running_) service.cancel(engine_id_);
+  over = state_.ended();
   bool faulty = false;
   for (pb::ServerFrame& frame : actions.frames) {
     faulty = faulty || frame.has_fault();
@@ -261,10 +265,12 @@ std::shared_ptr<EdgeServer::Session> EdgeServer::Registry::open(const pb::Open& 
     int n_own = 0;
     for (const auto& [id, s] : sessions_) {
       if (s->principal != principal) continue;
-      n_own++;
+      n_own += !s->over;
       if (s->request_id == open.request_id()) replaced = s;  // its Opened was lost on the way
     }
     if (replaced) sessions_.erase(replaced->id);
+    if (sessions_.size() >= static_cast<size_t>(options.max_sessions))
+      std::erase_if(sessions_, [](const auto& entry) { return entry.second->over.load(); });
     if (sessions_.size() >= static_cast<size_t>(options.max_sessions) ||
         n_own > options.max_tenant_sessions - (replaced ? 0 : 1))
       fail(Code::kResourceExhausted, "[edge] expected at most {} sessions ({} of one tenant)",

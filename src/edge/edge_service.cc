@@ -52,7 +52,7 @@ bool EdgeService::Impl::take_inbox() {
   {
     std::unique_lock lock(mutex);
     stats = loop.stats();
-    n_taken = stats.n_running;
+    n_taken = stats.n_running + stats.n_waiting;
     for (const Submission& s : inbox) n_taken += s.request.n;
     const auto something = [&] { return stopping || news || !inbox.empty() || !cancels.empty(); };
     const int64_t next_us = loop.next_step_us();
@@ -67,11 +67,7 @@ bool EdgeService::Impl::take_inbox() {
     fresh.swap(inbox);
     cancelled.swap(cancels);
   }
-  for (Submission& s : fresh) {
-    std::shared_ptr<CompletionSink> sink = s.sink;
-    if (const auto refused = loop.add(std::move(s.request), std::move(s.sink), now_ns() / 1000))
-      sink->on_end({}, std::make_exception_ptr(Error(Code::kResourceExhausted, refused->message)));
-  }
+  for (Submission& s : fresh) loop.add(std::move(s.request), std::move(s.sink), now_ns() / 1000);
   for (const std::string& id : cancelled) loop.cancel(id);
   return true;
 }
@@ -113,11 +109,10 @@ std::optional<Refused> EdgeService::submit(CompletionRequest request,
     if (impl_->draining || impl_->stopping)
       return Refused{Refusal::kDraining, "[edge] expected requests before the end, shutting down",
                      0};
-    if (impl_->n_taken + request.n > impl_->options.max_generations)
+    const EdgeLoopOptions& o = impl_->options;
+    if (impl_->n_taken + request.n > o.max_generations + o.max_waiting)
       return Refused{Refusal::kQueueFull,
-                     fmt::format("[queue] expected at most {} answers at once",
-                                 impl_->options.max_generations),
-                     1};
+                     fmt::format("[queue] expected at most {} waiting answers", o.max_waiting), 1};
     impl_->n_taken += request.n;
     impl_->inbox.push_back({std::move(request), std::move(sink)});
   }
@@ -152,6 +147,7 @@ ServeStats EdgeService::stats() const {
   const EdgeStats e = edge_stats();
   ServeStats s;
   s.n_running = e.n_running;
+  s.n_waiting = e.n_waiting;
   s.n_prompt_tok = e.n_prompt_tok;
   s.n_generated_tok = e.n_generated_tok;
   std::copy(std::begin(e.n_finished), std::end(e.n_finished), s.n_finished);

@@ -43,6 +43,9 @@ struct ProtocolLimits {
   int max_name_bytes = 256;
 };
 
+// Nodes of all trees of an optimistic draft.
+inline int max_guess_nodes(const ProtocolLimits& limits) { return 4 * limits.max_nodes; }
+
 // A frame that is larger is refused unread: a prompt of the longest context, a whole tail and what
 // else an Open holds.
 size_t max_frame_bytes(const ProtocolLimits& limits);

@@ -301,9 +301,9 @@ void ServerSession::on_branches(const pb::Draft& draft) {
     branches.push_back({b.assume_node(), b.assume_bonus(), tree_from(b.tree(), limits)});
     n_nodes += branches.back().tree.size();
   }
-  if (n_nodes > limits.max_nodes * 4)
+  if (n_nodes > max_guess_nodes(limits))
     fail(Code::kInvalidArgument, "[edge] optimistic: expected at most {} nodes in all, got {}",
-         limits.max_nodes * 4, n_nodes);
+         max_guess_nodes(limits), n_nodes);
   if (phase_ == Phase::kVerifying || phase_ == Phase::kPrefill) branches_ = std::move(branches);
 }
 

@@ -154,6 +154,73 @@ std::unique_ptr<Drafter> drafter_of(int schedule) {
   }
 }
 
+// More requests than may run together wait for their turn; a cancel reaches them there.
+TEST(EdgeService, WhatFindsNoPlaceWaits) {
+  TestServer server(session_options());
+  ChaosNet net(server, {});
+  Speculator speculator(make_ngram_drafter(), {.max_nodes = 12});
+  EdgeLoopOptions options = test_loop_options(*server.core().tokenizer, 4);
+  options.max_generations = 2;
+  options.max_waiting = 20;
+  EdgeService edge(net, speculator, *server.core().tokenizer, options);
+  std::vector<std::shared_ptr<Recorder>> sinks;
+  for (int i = 0; i < 12; i++) {
+    sinks.push_back(std::make_shared<Recorder>());
+    ASSERT_FALSE(
+        edge.submit(greedy_request("q" + std::to_string(i), some_tokens(6), 30), sinks.back()));
+  }
+  edge.cancel("q11");
+  for (const auto& sink : sinks) sink->wait_end();
+  EXPECT_EQ(sinks[11]->choices[0].finish, FinishReason::kCancelled);
+  for (int i = 0; i < 11; i++)
+    EXPECT_EQ(sinks[static_cast<size_t>(i)]->choices[0].tokens, sinks[0]->choices[0].tokens);
+  int n_refused = 0;
+  for (int i = 0; i < 40; i++)
+    n_refused += edge.submit(greedy_request("f" + std::to_string(i), some_tokens(6), 100),
+                             std::make_shared<Recorder>())
+                     .has_value();
+  EXPECT_GT(n_refused, 0);
+}
+
+// Private noise: the answers' distribution is that of plain sampling, with drafts as without. The
+// third token of each answer, in bins of the vocabulary; both sides have seeds of their own.
+TEST(EdgeService, PrivateNoiseHasTheTargetsDistribution) {
+  constexpr int kAnswers = 400, kBins = 8;
+  CompletionRequest r = greedy_request("", some_tokens(6), 4);
+  r.sampling = {.temperature = 0.8f};
+  const auto add = [](std::vector<double>& bins, const Recorder& sink) {
+    bins[static_cast<size_t>(sink.choices[0].tokens.at(2) * kBins / 320)]++;
+  };
+  std::vector<double> plain(kBins), drafted(kBins);
+  TestServer server(session_options());
+  for (int i = 0; i < kAnswers; i++) {
+    r.id = "p" + std::to_string(i);
+    r.sampling.seed = static_cast<uint64_t>(1000 + i);
+    add(plain, *server.core().run(r));
+  }
+  ChaosNet net(server, {});
+  Speculator speculator(std::make_unique<RandomDrafter>(plain_texts()),
+                        {.max_nodes = 12, .adaptive = false});
+  EdgeLoopOptions options = test_loop_options(*server.core().tokenizer, 9);
+  options.private_noise = true;
+  EdgeService edge(net, speculator, *server.core().tokenizer, options);
+  r.sampling.seed = 5;  // the same for all: means nothing here
+  for (int i = 0; i < kAnswers; i++) {
+    r.id = "e" + std::to_string(i);
+    const auto sink = std::make_shared<Recorder>(1);
+    ASSERT_FALSE(edge.submit(r, sink));
+    sink->wait_end();
+    add(drafted, *sink);
+  }
+  double chi_square = 0;
+  for (size_t b = 0; b < plain.size(); b++)
+    if (plain[b] + drafted[b] > 0)
+      chi_square += (plain[b] - drafted[b]) * (plain[b] - drafted[b]) / (plain[b] + drafted[b]);
+  EXPECT_LT(chi_square, 24.3);  // seven degrees of freedom: one in a thousand
+  EXPECT_GT(*std::max_element(drafted.begin(), drafted.end()), 0);
+  EXPECT_LT(*std::max_element(drafted.begin(), drafted.end()), kAnswers);  // not all the same
+}
+
 // Every frame and link of the schedule is drawn from the seed: cut links, links that swallow
 // everything, frames that come twice or again much later, a server that has lost everything.
 class Schedule : public testing::TestWithParam<int> {};

@@ -349,6 +349,19 @@ class Client : public testing::Test {
   ClientSession client;
 };
 
+TEST_F(Client, GuessesBeyondTheLimitsStayBehind) {
+  client.on_frame(verdict({20}), kStart);
+  client.send_tree(chain({21}), 0, kStart);
+  client.take_frames();
+  DraftTree big;
+  for (int i = 0; i < 30; i++) big.add(i, i - 1);
+  client.send_guesses(
+      std::vector<OutcomeGuess>(40, OutcomeGuess{.node = 0, .bonus = 9, .tree = big}));
+  const std::vector<pb::ClientFrame> frames = client.take_frames();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].draft().optimistic().branch_size(), 4);  // 128 nodes are allowed, 120 fit
+}
+
 TEST_F(Client, AWrongHashIsDoubted) {
   pb::ServerFrame f = verdict({20});
   f.mutable_verdict()->set_hash(1);
