@@ -206,10 +206,10 @@ void EdgeServer::Session::on_delta(CompletionDelta delta) {
   carry_out(state_.on_delta(delta, registry_->options.now_us()));
 }
 
-void EdgeServer::Session::on_end(const CompletionUsage& usage, std::exception_ptr error) {
+void EdgeServer::Session::on_end(const CompletionUsage&, std::exception_ptr error) {
   const std::lock_guard lock(mutex_);
   running_ = false;
-  carry_out(state_.on_end(usage, error));
+  carry_out(state_.on_end(error));
 }
 
 // Under the mutex. The engine calls back from its own thread only, never from in here.

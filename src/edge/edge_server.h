@@ -1,7 +1,7 @@
 #pragma once
 // All generations of a server's edges: which session a stream belongs to, who may resume it, how
 // long it waits for its edge. Carries out what the sessions want (server_session.h). No transport:
-// grpc_server.h is one, in_process.h another. Ref: research notes, specedge §4.7, §4.8.
+// grpc_server.h is one, tests bring others. Ref: research notes, specedge §4.7, §4.8.
 #include <chrono>
 #include <functional>
 #include <memory>

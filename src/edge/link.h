@@ -1,5 +1,5 @@
 #pragma once
-// How frames travel: gRPC (grpc_link.h) or within a process (in_process_link.h).
+// How frames travel: gRPC (grpc_link.h), or whatever a test puts in its place.
 #include <functional>
 #include <memory>
 #include <string>

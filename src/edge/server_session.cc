@@ -108,12 +108,13 @@ ServerActions ServerSession::reopen(const pb::Resume& resume, uint32_t epoch,
     if (!resume.has_reopen())
       fail(Code::kNotFound, "[edge] resume: expected a session that this server knows, or reopen");
     // The answer to Resume comes before anything else that start() has to say.
-    pb::ServerFrame& frame = add_frame(actions);
-    actions = start(resume.reopen(), ids_from(resume.tail(), "tail", options_.limits), actions);
+    add_frame(actions).mutable_resumed();
+    actions = start(resume.reopen(), ids_from(resume.tail(), "tail", options_.limits),
+                    std::move(actions));
     if (static_cast<uint32_t>(log_.size()) != resume.have_len() ||
         log_.hash() != resume.have_hash())
       fail(Code::kDataLoss, "[edge] resume: expected have_len and have_hash of prompt and tail");
-    pb::Resumed& resumed = *(actions.frames.empty() ? frame : actions.frames[0]).mutable_resumed();
+    pb::Resumed& resumed = *actions.frames[0].mutable_resumed();
     resumed.set_committed_len(static_cast<uint32_t>(log_.size()));
     resumed.set_hash(log_.hash());
     resumed.set_session_id(options_.session_id);
@@ -399,10 +400,9 @@ pb::Finished ServerSession::finished() const {
   return f;
 }
 
-ServerActions ServerSession::on_end(const CompletionUsage& usage, const std::exception_ptr& error) {
+ServerActions ServerSession::on_end(const std::exception_ptr& error) {
   ServerActions actions;
   if (phase_ == Phase::kEnded) return actions;
-  usage_ = usage;
   phase_ = Phase::kEnded;
   if (error) {
     try {

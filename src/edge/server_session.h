@@ -64,12 +64,11 @@ class ServerSession {
 
   ServerActions on_refused(const Refused& refused);
   ServerActions on_delta(const CompletionDelta& delta, int64_t now_us);
-  ServerActions on_end(const CompletionUsage& usage, const std::exception_ptr& error);
+  ServerActions on_end(const std::exception_ptr& error);
 
   uint32_t epoch() const { return epoch_; }
   bool ended() const { return phase_ == Phase::kEnded; }
   const CommittedLog& log() const { return log_; }
-  uint64_t n_verified_nodes() const { return n_verified_nodes_; }
 
  private:
   enum class Phase : uint8_t {
@@ -115,7 +114,6 @@ class ServerSession {
   bool tree_is_foreign_ = false;  // the edge of this stream does not know what is verified
   bool cancelled_ = false;        // the edge wanted it so
   uint64_t n_verified_nodes_ = 0;
-  CompletionUsage usage_;
 };
 
 }  // namespace hob::edge

@@ -394,7 +394,7 @@ class Simulation {
     if (position == last) d.finish = FinishReason::kLength;
     u.decided_us = agenda_.now();
     carry_out(i, u.server->on_delta(d, agenda_.now()));
-    if (d.finish) carry_out(i, u.server->on_end({}, nullptr));
+    if (d.finish) carry_out(i, u.server->on_end(nullptr));
   }
 
   // Without edges: the server streams, so the way delays, but does not slow.

@@ -93,7 +93,7 @@ class Driver {
           resume();
           break;
         case 11:
-          check(server_.on_end({}, nullptr));
+          check(server_.on_end(nullptr));
           break;
         case 12:
         case 13:
