@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "output.h"
+#include "speculative/combined_drafter.h"
 #include "speculative/model_drafter.h"
 #include "speculative/ngram_drafter.h"
 #include "speculative/vocabulary_match.h"
@@ -19,9 +20,9 @@ constexpr const char* kNgram = "ngram";
 constexpr int kDraftContexts = 4;
 
 // Resident, in what is left beside the smallest target: half of the memory at most.
-SessionOptions draft_session(const DraftOptions& draft, const SessionOptions& target) {
+SessionOptions draft_session(const std::string& path, const SessionOptions& target) {
   SessionOptions s;
-  s.path = draft.source;
+  s.path = path;
   s.n_ctx = target.n_ctx;
   s.n_threads = target.n_threads;
   s.pin = target.pin;
@@ -51,11 +52,24 @@ double row_share(ModelSession& target) {
 
 }  // namespace
 
+DraftSource::DraftSource(const std::string& text) {
+  const std::string both = std::string(kNgram) + "+";
+  ngram = text == kNgram || text.starts_with(both);
+  if (text != kNgram) model = ngram ? text.substr(both.size()) : text;
+}
+
+std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session) {
+  if (!session) return make_ngram_drafter();
+  std::unique_ptr<Drafter> model = make_model_drafter(session->engine(), {});
+  return source.ngram ? make_combined_drafter(make_ngram_drafter(), std::move(model))
+                      : std::move(model);
+}
+
 void add_draft_options(CLI::App& app, DraftOptions& options) {
   app.add_option("--draft", options.source,
                  "who guesses tokens that one step then verifies together; the answer stays the "
-                 "same. ngram: what followed the last time; or a small model of the same "
-                 "vocabulary");
+                 "same. ngram: what followed the last time; a small model of the same "
+                 "vocabulary; or both: ngram+MODEL");
   app.add_option("--draft-max", options.max_nodes, "most tokens of a draft")
       ->check(CLI::Range(1, 64));
   app.add_flag("--draft-always", options.always, "verify whole drafts, also where that is slower")
@@ -70,8 +84,9 @@ void reserve_rows(const DraftOptions& draft, SessionOptions& session) {
 LocalDraft::LocalDraft(const DraftOptions& draft, const CommonOptions& common,
                        SessionOptions& target)
     : options_(draft) {
-  if (!draft.on() || draft.source == kNgram) return;
-  session_ = load_session(common, plan_model(draft_session(draft, target)));
+  const DraftSource source(draft.source);
+  if (source.model.empty()) return;
+  session_ = load_session(common, plan_model(draft_session(source.model, target)));
   if (!target.memory_bytes) return;
   const uint64_t taken = session_->plan().peak_bytes;
   if (taken >= *target.memory_bytes)
@@ -82,15 +97,10 @@ LocalDraft::LocalDraft(const DraftOptions& draft, const CommonOptions& common,
 
 std::unique_ptr<Speculator> LocalDraft::speculator(ModelSession& target) const {
   if (!options_.on()) return nullptr;
-  std::unique_ptr<Drafter> drafter;
-  if (session_) {
+  if (session_)
     check_same_vocabulary(*Tokenizer::from_gguf(target.file().metadata()),
                           *Tokenizer::from_gguf(session_->file().metadata()));
-    drafter = make_model_drafter(session_->engine(), {});
-  } else {
-    drafter = make_ngram_drafter();
-  }
-  return std::make_unique<Speculator>(std::move(drafter),
+  return std::make_unique<Speculator>(make_drafter(DraftSource(options_.source), session_.get()),
                                       SpeculationOptions{.max_nodes = options_.max_nodes,
                                                          .row_share = row_share(target),
                                                          .adaptive = !options_.always});

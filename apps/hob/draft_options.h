@@ -10,8 +10,18 @@
 
 namespace hob::app {
 
+// What --draft names: ngram, a model's path, or ngram+PATH for both.
+struct DraftSource {
+  explicit DraftSource(const std::string& text);
+  bool ngram = false;
+  std::string model;  // "" = none
+};
+
+// `session`: of the draft model; null = n-grams alone.
+std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session);
+
 struct DraftOptions {
-  std::string source;  // ngram or a model's path; empty = no speculation
+  std::string source;  // empty = no speculation
   int max_nodes = 16;
   bool always = false;  // no governor: for measurements
   bool on() const { return !source.empty(); }

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <openssl/rand.h>
 
-#include <fstream>
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -12,71 +12,17 @@
 #include "draft_options.h"
 #include "edge/compatibility.h"
 #include "edge/edge_service.h"
-#include "edge/grpc_link.h"
-#include "edge_port.h"
+#include "edge_options.h"
 #include "format/gguf.h"
-#include "http_options.h"
-#include "options.h"
 #include "output.h"
 #include "serve_model.h"
 #include "speculative/model_drafter.h"
-#include "speculative/ngram_drafter.h"
 
 namespace hob::app {
 namespace {
 
-constexpr const char* kNgram = "ngram";
 // What a node adds to a round, of which the way is most, until that has been measured.
 constexpr double kRowShare = 0.02;
-
-struct Options {
-  CommonOptions common;  // of the draft model
-  HttpOptions http;
-  std::string draft, tokenizer, server;
-  bool tls = false;
-  std::string server_ca, server_name, client_cert, client_key, key_file;
-  bool always = false;
-  int max_guesses = 16;
-  int max_nodes = 16, max_answers = 8, patience_s = 300, pad = 0;
-};
-
-void check_options(Options& o) {
-  check_http_options(o.http);
-  if (o.draft == kNgram && o.tokenizer.empty())
-    throw UsageError("[usage] --draft ngram: expected --tokenizer MODEL.gguf for its vocabulary");
-  if (o.client_cert.empty() != o.client_key.empty())
-    throw UsageError("[usage] expected --client-cert and --client-key together, got one of them");
-  o.tls = o.tls || !o.server_ca.empty() || !o.client_cert.empty();
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream in(path);
-  std::string line;
-  while (std::getline(in, line))
-    if (!line.empty() && line[0] != '#') return line;
-  fail(Code::kNotFound, "[edge] --server-key-file: expected a key, {} has none", path);
-}
-
-edge::GrpcLinkOptions link_options(const Options& o) {
-  edge::GrpcLinkOptions l;
-  l.address = o.server;
-  l.tls = o.tls;
-  l.server_name = o.server_name;
-  l.pad_bytes = o.pad;
-  if (!o.server_ca.empty()) l.server_ca = read_text_file(o.server_ca, "tls");
-  if (!o.client_cert.empty()) {
-    l.certificate = read_text_file(o.client_cert, "tls");
-    l.key = read_text_file(o.client_key, "tls");
-  }
-  if (!o.key_file.empty()) {
-    l.api_key = first_line(o.key_file);
-    const bool local = o.server.starts_with("127.") || o.server.starts_with("localhost:") ||
-                       o.server.starts_with("[::1]");
-    if (!o.tls && !local)
-      throw UsageError("[usage] --server-key-file: a key wants TLS on its way, see --tls");
-  }
-  return l;
-}
 
 std::string random_bytes(size_t n) {
   std::string out(n, '\0');
@@ -96,26 +42,69 @@ struct Drafting {
   }
 };
 
-Drafting load_drafting(Options& o, int n_ctx) {
+// n_ctx: 0 = the draft model's own.
+Drafting load_drafting(EdgeOptions& o, int n_ctx) {
   Drafting d;
-  if (o.draft == kNgram) {
+  const DraftSource source(o.draft);
+  if (source.model.empty()) {
     d.file = std::make_unique<GgufFile>(GgufFile::open(o.tokenizer));
-    d.drafter = make_ngram_drafter();
   } else {
-    o.common.model = o.draft;
+    o.common.model = source.model;
     SessionOptions s = session_options(o.common);
     if (s.n_ctx == 0) s.n_ctx = n_ctx;
     s.pack = "none";
     s.n_seqs = o.max_answers;
     s.max_logit_rows = ModelDrafterOptions().beam * s.n_seqs;
     d.session = load_session(o.common, plan_model(s));
-    d.drafter = make_model_drafter(d.session->engine(), {});
   }
+  d.drafter = make_drafter(source, d.session.get());
   d.tokenizer = Tokenizer::from_gguf(d.metadata());
   return d;
 }
 
-edge::EdgeLoopOptions loop_options(const Options& o, const edge::pb::Capabilities& caps,
+// Its answer, as soon as it gives one; none, if the draft model can begin without. Throws when it
+// refuses us, or does not answer for as long as we have patience.
+std::optional<edge::pb::Capabilities> ask_server(edge::Connector& connector, const EdgeOptions& o,
+                                                 const StopSignals& signals, bool& stopped) {
+  constexpr std::chrono::milliseconds kPause{1'000};
+  edge::pb::CapabilitiesRequest question;
+  question.set_max_minor(edge::kMinor);
+  const int64_t until_ns = now_ns() + int64_t{o.patience_s} * 1'000'000'000;
+  for (int n = 0; !stopped; n++) {
+    try {
+      const edge::pb::Capabilities caps = connector.capabilities(question);
+      if (caps.models_size() == 0)
+        fail(Code::kDataLoss, "[edge] expected a model, {} names none", o.server);
+      return caps;
+    } catch (const Error& e) {
+      if (e.code() != Code::kIo || (!o.writes_alone() && now_ns() >= until_ns)) throw;
+      if (n == 0)
+        note(o.common.quiet, fmt::format("hob: {}; {}", e.what(),
+                                         o.writes_alone() ? "the draft model begins alone"
+                                                          : "waiting for it, Ctrl-C ends"));
+    }
+    if (o.writes_alone()) return std::nullopt;
+    stopped = signals.come(kPause);
+  }
+  return std::nullopt;
+}
+
+// What can be said of a server that has not answered yet. Its first answer to an Open brings its
+// own limits.
+edge::pb::Capabilities assumed(const Drafting& d, const edge::TokenizerIdentity& identity) {
+  const edge::ProtocolLimits limits;
+  edge::pb::Capabilities caps;
+  edge::pb::ModelInfo& model = *caps.add_models();
+  model.set_name(model_facts(*d.session, {}).name);
+  *model.mutable_tokenizer() = identity.id;
+  caps.set_max_context(static_cast<uint32_t>(d.session->engine().limits().n_ctx));
+  caps.set_max_nodes(static_cast<uint32_t>(limits.max_nodes));
+  caps.set_max_depth(static_cast<uint32_t>(limits.max_nodes));
+  caps.set_max_branches(static_cast<uint32_t>(limits.max_branches));
+  return caps;
+}
+
+edge::EdgeLoopOptions loop_options(const EdgeOptions& o, const edge::pb::Capabilities& caps,
                                    const edge::TokenizerIdentity& identity) {
   edge::EdgeLoopOptions l;
   edge::ProtocolLimits& limits = l.session.limits;
@@ -127,13 +116,15 @@ edge::EdgeLoopOptions loop_options(const Options& o, const edge::pb::Capabilitie
   l.tokenizer = identity.id;
   l.tokenizer.clear_probes();
   l.max_guesses = o.max_guesses;
+  l.mode = edge_mode(o);
+  l.writes_alone = o.writes_alone();
   l.max_depth = std::min<int>(l.max_depth, static_cast<int>(caps.max_depth()));
   l.max_generations = o.max_answers;
   l.random_bytes = random_bytes;
   return l;
 }
 
-std::shared_ptr<LoadedModel> served(const Options& o, const Drafting& d,
+std::shared_ptr<LoadedModel> served(const EdgeOptions& o, const Drafting& d,
                                     const edge::pb::Capabilities& caps,
                                     CompletionService& service) {
   const auto model = std::make_shared<LoadedModel>();
@@ -151,7 +142,7 @@ std::shared_ptr<LoadedModel> served(const Options& o, const Drafting& d,
   return model;
 }
 
-void report(const Options& o, const edge::pb::Capabilities& caps, int port) {
+void report(const EdgeOptions& o, const edge::pb::Capabilities& caps, int port) {
   if (o.common.json) {
     write_json({{"model", caps.models(0).name()},
                 {"url", o.http.url(port)},
@@ -166,68 +157,43 @@ void report(const Options& o, const edge::pb::Capabilities& caps, int port) {
                    o.server, o.http.url(port), o.draft, caps.max_context()));
 }
 
-void run_edge(Options o) {
-  check_options(o);
+void run_edge(EdgeOptions o) {
+  check_edge_options(o);
   const StopSignals signals;
   raise_file_limit();
   const std::unique_ptr<edge::Connector> connector = make_grpc_connector(link_options(o));
-  edge::pb::CapabilitiesRequest question;
-  question.set_max_minor(edge::kMinor);
-  const edge::pb::Capabilities caps = connector->capabilities(question);
-  if (caps.models_size() == 0)
-    fail(Code::kDataLoss, "[edge] expected a model, {} names none", o.server);
   ServerState state;
+  state.set_progress("waiting for " + o.server, 0);
   HttpServer http(o.http.config, o.http.port, http_limits(), o.http.tls, state);
   http.start();
   const ServerFile file = announce(o.http, http.port(), o.draft, o.common.quiet);
-  Drafting drafting = load_drafting(o, static_cast<int>(caps.max_context()));
+  bool stopped = false;
+  std::optional<edge::pb::Capabilities> caps = ask_server(*connector, o, signals, stopped);
+  if (stopped) return;
+  Drafting drafting = load_drafting(o, caps ? static_cast<int>(caps->max_context()) : 0);
   const edge::TokenizerIdentity identity = edge::identify(
       *drafting.tokenizer, drafting.metadata().find_string("tokenizer.chat_template").value_or(""));
-  edge::check_compatible(caps.models(0).tokenizer(), identity.id);
+  if (!caps) caps = assumed(drafting, identity);
+  edge::check_compatible(caps->models(0).tokenizer(), identity.id);
   Speculator speculator(std::move(drafting.drafter),
                         {.max_nodes = o.max_nodes, .row_share = kRowShare, .adaptive = !o.always});
   edge::EdgeService service(*connector, speculator, *drafting.tokenizer,
-                            loop_options(o, caps, identity));
-  const std::shared_ptr<LoadedModel> model = served(o, drafting, caps, service);
+                            loop_options(o, *caps, identity));
+  const std::shared_ptr<LoadedModel> model = served(o, drafting, *caps, service);
   struct StopFirst {  // before the service that its requests use
     ~StopFirst() { http.stop(); }
     HttpServer& http;
   } stop_first{http};
   state.set_model(model);
-  report(o, caps, http.port());
+  report(o, *caps, http.port());
   wait_for_the_end(o.common.quiet, state, service, http, signals, nullptr);
 }
 
 }  // namespace
 
 Runner setup_edge(CLI::App& app) {
-  auto o = std::make_shared<Options>();
-  app.add_option("--server", o->server, "HOST:PORT of a `hob serve --edge-port PORT`")->required();
-  app.add_option("--draft", o->draft, "a small model of the server's vocabulary, or: ngram")
-      ->required();
-  app.add_option("--tokenizer", o->tokenizer, "with --draft ngram: a GGUF with the vocabulary");
-  app.add_flag("--tls", o->tls, "speak TLS with the server");
-  app.add_option("--server-ca", o->server_ca, "PEM: whom to trust; default: the system's list");
-  app.add_option("--server-name", o->server_name, "the name in the server's certificate");
-  app.add_option("--client-cert", o->client_cert, "PEM: shows the server who we are");
-  app.add_option("--client-key", o->client_key, "its private key, PEM");
-  app.add_option("--server-key-file", o->key_file, "a file with the API key for the server");
-  app.add_option("--draft-max", o->max_nodes, "most tokens of a draft")->check(CLI::Range(1, 64));
-  app.add_flag("--draft-always", o->always, "send whole drafts, also where that is slower")
-      ->group("");  // for measurements
-  app.add_option("--guesses", o->max_guesses,
-                 "likely ends of a round that are sent ahead of its verdict; 0 = none")
-      ->check(CLI::Range(0, 16));
-  app.add_option("--max-answers", o->max_answers, "answers that are written together")
-      ->check(CLI::Range(1, 1024));
-  app.add_option("--patience", o->patience_s, "seconds without the server before an answer fails")
-      ->check(CLI::Range(1, 86400));
-  app.add_option("--pad", o->pad, "bytes: frames grow to multiples, so that sizes tell less")
-      ->check(CLI::Range(0, 4096));
-  app.add_option("--memory", o->common.memory, "of the draft model");
-  app.add_option("--threads", o->common.threads, "of the draft model; 0 = all cores");
-  add_http_options(app, o->http);
-  add_output_options(app, o->common);
+  auto o = std::make_shared<EdgeOptions>();
+  add_edge_options(app, *o);
   return [o] { run_edge(*o); };
 }
 

@@ -35,6 +35,8 @@ void add_edge_port_options(CLI::App& app, EdgePortOptions& o) {
          "when a step of drafts begins. go: with whoever is there; coalesce: a little later "
          "if that saves time on the whole; halves: with half of all, as published")
       ->check(CLI::IsMember(kBatchings));
+  app.add_flag("--edge-no-stream", o.no_stream,
+               "verify drafts only: an edge may not have this machine write by itself");
   app.add_option("--edge-rows", o.rows_per_s, "rows per second that a tenant may have verified")
       ->check(number_in(1, 1e9));
 }
@@ -64,6 +66,7 @@ EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, ModelSessi
   server.tokenizer = edge::identify(*model.tokenizer, model.facts.chat_template);
   server.resume_ttl = std::chrono::seconds(o.resume_s);
   server.max_sessions = server.max_tenant_sessions = o.max_sessions;
+  server.may_stream = !o.no_stream;
   server.rows_per_s = o.rows_per_s;
   edge::GrpcServerOptions grpc;
   grpc.host = http.config.host;

@@ -15,6 +15,7 @@ struct EdgePortOptions {
   std::string client_ca;
   int max_sessions = 256;
   int resume_s = 30;
+  bool no_stream = false;
   double rows_per_s = 0;
   std::string batching = "coalesce";
   bool on() const { return port >= 0; }

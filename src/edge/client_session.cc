@@ -15,7 +15,11 @@ uint32_t low_bits(uint64_t hash) { return static_cast<uint32_t>(hash); }
 
 ClientSession::ClientSession(pb::Open open, const std::string& request_id,
                              const ClientSessionOptions& options)
-    : options_(options), open_(std::move(open)) {
+    : options_(options),
+      open_(std::move(open)),
+      credit_nodes_(options.limits.max_nodes),
+      credit_branches_(options.limits.max_branches),
+      advised_nodes_(options.limits.max_nodes) {
   open_.set_request_id(request_id);
   log_ = CommittedLog({open_.prompt().begin(), open_.prompt().end()});
   n_taken_ = log_.size();
@@ -53,6 +57,7 @@ void ClientSession::on_connected(int64_t now_us) {
   tree_.clear();
   guesses_.clear();
   frames_.clear();
+  mode_ = open_.mode();  // Open says so, and Resume
   if (session_id_.empty() && log_.size() == open_.prompt_size())
     *add_frame().mutable_open() = open_;
   else
@@ -151,6 +156,9 @@ void ClientSession::on_frame(const pb::ServerFrame& frame, int64_t now_us) {
         break;
       case pb::ServerFrame::kThrottle:
         throttled_until_us_ = now_us + int64_t{frame.throttle().retry_after_ms()} * 1000;
+        if (frame.throttle().max_nodes() > 0)
+          advised_nodes_ = static_cast<int>(std::min<uint32_t>(
+              frame.throttle().max_nodes(), static_cast<uint32_t>(options_.limits.max_nodes)));
         if (status_ == Status::kWaiting) {  // the round has not begun
           round_--;
           tree_.clear();
@@ -159,10 +167,7 @@ void ClientSession::on_frame(const pb::ServerFrame& frame, int64_t now_us) {
         }
         break;
       case pb::ServerFrame::kMode:
-        if (frame.mode().mode() == pb::SERVER_STREAM)
-          status_ = Status::kStreaming;
-        else if (status_ == Status::kStreaming)
-          status_ = Status::kReady;
+        on_mode(frame.mode());
         break;
       case pb::ServerFrame::kFinished:
         commit({}, frame.finished().committed_len(), low_bits(frame.finished().hash()));
@@ -177,6 +182,8 @@ void ClientSession::on_frame(const pb::ServerFrame& frame, int64_t now_us) {
         on_fault(frame.fault(), now_us);
         break;
       case pb::ServerFrame::kCredit:
+        on_credit(frame.credit());
+        break;
       case pb::ServerFrame::BODY_NOT_SET:
         break;
     }
@@ -196,6 +203,7 @@ void ClientSession::on_opened(const pb::Opened& opened) {
     fail(Code::kDataLoss, "[edge] expected Opened once, as the first frame");
   session_id_ = opened.session_id();
   resume_token_ = opened.resume_token();
+  if (opened.has_credit()) on_credit(opened.credit());
   round_ = 0;
   status_ = Status::kWaiting;
 }
@@ -210,8 +218,43 @@ void ClientSession::on_resumed(const pb::Resumed& resumed) {
   round_ = resumed.last_round();
   // Without KV the server computes the log anew and chooses the next token meanwhile: round 0.
   const bool waits = resumed.verifying() || !resumed.kv_alive();
-  status_ = waits ? Status::kWaiting : Status::kReady;
-  if (open_.mode() == pb::SERVER_STREAM && !waits) status_ = Status::kStreaming;
+  if (resumed.has_credit()) on_credit(resumed.credit());
+  if (waits)
+    status_ = Status::kWaiting;
+  else
+    go_on();
+}
+
+// A round is over, or has never begun: what comes next.
+void ClientSession::go_on() {
+  const bool streams = open_.mode() == pb::SERVER_STREAM;
+  if (streams != (mode_ == pb::SERVER_STREAM)) {
+    mode_ = open_.mode();
+    add_frame().mutable_set_mode()->set_mode(mode_);
+    // Until the server has heard it, more of its own tokens may come: a draft would be stale.
+    if (!streams && status_ == Status::kStreaming) return;
+  }
+  status_ = streams ? Status::kStreaming : Status::kReady;
+}
+
+void ClientSession::on_mode(const pb::ModeChanged& changed) {
+  if (changed.mode() == pb::SERVER_STREAM) return;
+  if (!changed.reason().empty()) {  // not what was asked for
+    stream_refused_ = true;
+    open_.set_mode(pb::TREE);
+    mode_ = pb::TREE;
+  }
+  // Else the answer to an earlier wish than the last.
+  if (status_ == Status::kStreaming && mode_ != pb::SERVER_STREAM) status_ = Status::kReady;
+}
+
+// Never more than this side can have in hand.
+void ClientSession::on_credit(const pb::Credit& credit) {
+  const auto within = [](uint32_t granted, int own) {
+    return static_cast<int>(std::min<uint32_t>(granted, static_cast<uint32_t>(own)));
+  };
+  credit_nodes_ = within(credit.max_nodes(), options_.limits.max_nodes);
+  credit_branches_ = within(credit.max_branches(), options_.limits.max_branches);
 }
 
 // These come next, if the server's length and hash say so too: nothing that it contradicts is ever
@@ -241,8 +284,8 @@ void ClientSession::on_verdict(const pb::Verdict& v, int64_t now_us) {
     round_ = v.round();
     tree_.clear();
     guesses_.clear();
-    if (status_ != Status::kStreaming) status_ = Status::kReady;
-    if (open_.mode() == pb::SERVER_STREAM) status_ = Status::kStreaming;
+    // Streaming ends with ModeChanged.
+    if (status_ != Status::kStreaming || mode_ == pb::SERVER_STREAM) go_on();
     return;
   }
   on_outcome(v, now_us);
@@ -260,7 +303,7 @@ void ClientSession::on_rebase(const pb::Verdict& v) {
   round_ = v.round() - 1;  // it has not begun
   tree_.clear();
   guesses_.clear();
-  status_ = Status::kReady;
+  go_on();
 }
 
 void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
@@ -291,8 +334,14 @@ void ClientSession::on_outcome(const pb::Verdict& v, int64_t now_us) {
     outcome_ =
         DraftOutcome{std::move(tree_), std::move(path), sent_us_ > 0 ? now_us - sent_us_ : 0};
   tree_.clear();
-  status_ = open_.mode() == pb::SERVER_STREAM ? Status::kStreaming : Status::kReady;
-  if (v.used_branch() > 0) {
+  if (v.next_nodes() > 0)
+    advised_nodes_ = static_cast<int>(
+        std::min<uint32_t>(v.next_nodes() - 1, static_cast<uint32_t>(options_.limits.max_nodes)));
+  else
+    advised_nodes_ = options_.limits.max_nodes;
+  if (v.used_branch() == 0) {
+    go_on();
+  } else {
     tree_ = std::move(guesses_[v.used_branch() - 1].tree);
     round_++;
     stats_.n_rounds++;
@@ -347,6 +396,7 @@ void ClientSession::send_tree(DraftTree tree, int64_t draft_us, int64_t now_us) 
   HOB_CHECK(status_ == Status::kReady);
   round_++;
   throttled_until_us_ = 0;
+  tree.resize(std::min(tree.size(), max_nodes()));
   pb::Draft& d = *add_frame().mutable_draft();
   d.set_round(round_);
   d.set_base_len(static_cast<uint32_t>(log_.size()));
@@ -369,7 +419,7 @@ void ClientSession::send_guesses(std::vector<OutcomeGuess> guesses) {
   };
   const auto first_left = std::find_if_not(guesses.begin(), guesses.end(), fits);
   guesses.erase(first_left, guesses.end());
-  guesses.resize(std::min(guesses.size(), static_cast<size_t>(options_.limits.max_branches)));
+  guesses.resize(std::min(guesses.size(), static_cast<size_t>(credit_branches_)));
   if (guesses.empty()) return;
   pb::Draft& d = *add_frame().mutable_draft();
   d.set_round(round_ + 1);
@@ -383,9 +433,9 @@ void ClientSession::send_guesses(std::vector<OutcomeGuess> guesses) {
 }
 
 void ClientSession::set_mode(pb::Mode mode) {
+  if (mode == pb::SERVER_STREAM && stream_refused_) return;
   open_.set_mode(mode);
-  if (status_ == Status::kReady || status_ == Status::kStreaming)
-    add_frame().mutable_set_mode()->set_mode(mode);
+  if (status_ == Status::kReady || status_ == Status::kStreaming) go_on();
 }
 
 void ClientSession::cancel(const std::string& reason) {

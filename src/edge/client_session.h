@@ -3,6 +3,7 @@
 // and downs and drafts go in; frames and committed tokens come out. No threads, sockets or clocks;
 // the simulator and the fuzzer drive the same code. It holds all that is needed to go on with
 // another server: prompt, sampling and every committed token. Ref: docs/specedge.md.
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -47,7 +48,7 @@ class ClientSession {
     kOpening,    // Open or Resume is on its way
     kWaiting,    // for a verdict
     kReady,      // for a draft
-    kStreaming,  // the server decodes by itself
+    kStreaming,  // the server decodes by itself, or will when it hears that it should
     kEnded,
   };
   struct End {
@@ -77,9 +78,17 @@ class ClientSession {
   void send_tree(DraftTree tree, int64_t draft_us, int64_t now_us);
   // While a round is in flight, at most once per round; the likeliest first, for those that the
   // limits leave no room for stay behind.
-  bool may_guess() const { return status_ == Status::kWaiting && guesses_.empty(); }
+  bool may_guess() const {
+    return status_ == Status::kWaiting && guesses_.empty() && open_.mode() != pb::SERVER_STREAM;
+  }
   void send_guesses(std::vector<OutcomeGuess> guesses);
+  // TREE or SERVER_STREAM, from the next round on. A server may refuse to decode by itself.
   void set_mode(pb::Mode mode);
+  pb::Mode mode() const { return open_.mode(); }
+  bool stream_refused() const { return stream_refused_; }
+  // What the server gives room for, and what it says is worth sending.
+  int max_nodes() const { return std::min(credit_nodes_, advised_nodes_); }
+  int max_branches() const { return credit_branches_; }
   void cancel(const std::string& reason);
 
   std::vector<pb::ClientFrame> take_frames();
@@ -94,6 +103,10 @@ class ClientSession {
   // When the server will have verified it, as far as one knows: guesses must leave before.
   int64_t guesses_due_us() const { return began_us_ + stats_.queue_us + stats_.verify_us; }
   const std::optional<End>& end() const { return end_; }
+  // Since when nothing of the server has come over a working link; 0 = one works.
+  int64_t away_since_us() const { return offline_us_; }
+  // Before the first link: the patience counts from then.
+  void assume_away_since(int64_t us) { offline_us_ = us; }
   const ClientStats& stats() const { return stats_; }
 
  private:
@@ -106,6 +119,9 @@ class ClientSession {
   void on_outcome(const pb::Verdict& verdict, int64_t now_us);
   void on_fault(const pb::Fault& fault, int64_t now_us);
   void commit(std::span<const int32_t> ids, uint32_t committed_len, uint32_t hash);
+  void on_mode(const pb::ModeChanged& changed);
+  void on_credit(const pb::Credit& credit);
+  void go_on();
   void measure(const pb::Verdict& verdict, int64_t now_us);
   void add_rtt(int64_t rtt_us);
   void end_with(FaultCode code, const std::string& detail);
@@ -131,6 +147,9 @@ class ClientSession {
   int64_t throttled_until_us_ = 0;
   int n_tries_ = 0;
   int n_contradictions_ = 0;
+  pb::Mode mode_ = pb::TREE;  // as far as the server has been told
+  int credit_nodes_, credit_branches_, advised_nodes_;
+  bool stream_refused_ = false;
   bool drops_link_ = false;
   std::vector<pb::ClientFrame> frames_;
   std::optional<DraftOutcome> outcome_;

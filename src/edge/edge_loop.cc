@@ -5,20 +5,16 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "engine/choice_output.h"
+#include "edge/edge_loop_state.h"
 
 namespace hob::edge {
+namespace {
 
-// What links have brought, until the loop takes it.
-struct EdgeLoop::Inbox {
-  struct Event {
-    uint64_t link = 0;
-    std::optional<pb::ServerFrame> frame;  // none: the link has closed
-  };
-  std::mutex mutex;
-  std::vector<Event> events;
-  std::function<void()> wake;
-};
+// For a server that was away when the last answer ended: time for a connection, with TLS and a slow
+// link.
+constexpr int64_t kChanceUs = 2'000'000;
+
+}  // namespace
 
 class EdgeLoop::Events : public LinkEvents {
  public:
@@ -36,36 +32,6 @@ class EdgeLoop::Events : public LinkEvents {
   }
   const std::shared_ptr<Inbox> inbox_;
   const uint64_t link_;
-};
-
-// A request: its choices are generations of their own.
-struct EdgeLoop::Group {
-  CompletionRequest in;
-  std::shared_ptr<CompletionSink> sink;
-  int n_running = 0;
-  CompletionUsage usage;
-  std::exception_ptr error;
-  int64_t start_us = 0, answer_us = 0;
-};
-
-struct EdgeLoop::Generation {
-  Generation(std::shared_ptr<Group> g, int c, const Tokenizer& tokenizer, int max_tok,
-             ClientSession s)
-      : group(std::move(g)),
-        choice(c),
-        output(group->in, tokenizer, c, max_tok),
-        session(std::move(s)) {}
-
-  const std::shared_ptr<Group> group;
-  const int choice;
-  ChoiceOutput output;
-  ClientSession session;
-  std::unique_ptr<DraftState> draft_state;
-  std::unique_ptr<Link> link;
-  uint64_t link_number = 0;  // events of earlier links are nothing any more
-  int64_t draft_us = 0;
-  int guessed_for = -1;  // length of the log
-  bool over = false;
 };
 
 EdgeLoop::EdgeLoop(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
@@ -114,6 +80,7 @@ void EdgeLoop::start(Waiting waiting, int64_t now_us) {
     pb::Open open = open_from(r, r.first_choice + static_cast<uint32_t>(i));
     *open.mutable_tokenizer() = options_.tokenizer;
     open.set_model(options_.model);
+    if (streams()) open.set_mode(pb::SERVER_STREAM);
     if (options_.private_noise && r.sampling.temperature > 0)
       open.mutable_sampling()->set_rule(pb::SAMPLE_MATCH);
     ClientSessionOptions session = options_.session;
@@ -121,6 +88,10 @@ void EdgeLoop::start(Waiting waiting, int64_t now_us) {
     generations_.push_back(std::make_unique<Generation>(
         group, i, tokenizer_, max_tok,
         ClientSession(std::move(open), options_.random_bytes(16), session)));
+    // The server has been away for long: what it is given now is a chance, not the whole patience.
+    if (options_.writes_alone && away_since_us_ > 0)
+      generations_.back()->session.assume_away_since(
+          std::max(away_since_us_, now_us - options_.session.patience_us + kChanceUs));
     if (max_tok == 0) finish(*generations_.back(), FinishReason::kLength, nullptr);
   }
 }
@@ -188,8 +159,9 @@ void EdgeLoop::take_events(int64_t now_us) {
     Generation& g = **it;
     if (e.frame) {
       g.session.on_frame(*e.frame, now_us);
+      if (g.session.away_since_us() == 0) away_since_us_ = 0;
       learn(g);
-      take_tokens(g);
+      take_tokens(g, now_us);
     } else {
       g.link.reset();
       g.session.on_disconnected(now_us);
@@ -197,8 +169,8 @@ void EdgeLoop::take_events(int64_t now_us) {
   }
 }
 
-void EdgeLoop::take_tokens(Generation& g) {
-  if (g.over) return;
+void EdgeLoop::take_tokens(Generation& g, int64_t now_us) {
+  if (g.over || g.kept) return;
   const std::vector<int32_t> tokens = g.session.take_tokens();
   Group& group = *g.group;
   if (!tokens.empty() && group.answer_us == 0) {
@@ -209,10 +181,28 @@ void EdgeLoop::take_tokens(Generation& g) {
     if (g.output.finished()) break;
     stats_.n_generated_tok++;
     g.output.add(token, std::nullopt);
+    g.provisional.on_committed(token);
+  }
+  if (!tokens.empty()) {
+    measure(g, tokens.size(), now_us);
+    g.is_mute = false;
   }
   if (g.output.finished()) return finish(g, FinishReason::kStop, nullptr);
-  if (g.output.has_news()) group.sink->on_delta(g.output.take_delta());
-  if (!g.session.end()) return;
+  if (g.output.has_news()) group.sink->on_delta(take_news(g));
+  if (g.session.end()) take_end(g);
+}
+
+CompletionDelta EdgeLoop::take_news(Generation& g) {
+  CompletionDelta news = g.output.take_delta();
+  if (g.kept)
+    news.provisional = true;
+  else
+    g.provisional.settle(news);
+  return news;
+}
+
+// How the session ended.
+void EdgeLoop::take_end(Generation& g) {
   const ClientSession::End& end = *g.session.end();
   if (end.reason == "stop") return finish(g, FinishReason::kStop, nullptr);
   if (end.reason == "length") return finish(g, FinishReason::kLength, nullptr);
@@ -222,6 +212,7 @@ void EdgeLoop::take_tokens(Generation& g) {
   if (end.code == FaultCode::kInvalidArgument) code = Code::kInvalidArgument;
   if (end.code == FaultCode::kNotFound) code = Code::kNotFound;
   if (end.code == FaultCode::kUnavailable) code = Code::kIo;
+  if (end.code == FaultCode::kUnavailable && keep_alone(g)) return;
   finish(g, FinishReason::kError, std::make_exception_ptr(Error(code, end.detail)));
 }
 
@@ -235,7 +226,10 @@ void EdgeLoop::finish(Generation& g, FinishReason reason, std::exception_ptr err
   g.link.reset();
   Group& group = *g.group;
   group.usage.n_completion_tok += g.output.n_tok();
-  CompletionDelta delta = g.output.take_delta();
+  group.usage.n_unverified_tok += g.n_unverified;
+  stats_.n_unverified_tok += static_cast<uint64_t>(g.n_unverified);
+  CompletionDelta delta = take_news(g);
+  delta.finish = g.output.finish_reason();
   if (delta.finish) stats_.n_finished[static_cast<size_t>(*delta.finish)]++;
   group.sink->on_delta(std::move(delta));
   if (error && !group.error) group.error = error;
@@ -285,16 +279,17 @@ void EdgeLoop::step(int64_t now_us) {
       g->link.reset();
       g->session.on_disconnected(now_us);
     }
-    take_tokens(*g);
+    take_tokens(*g, now_us);
     if (!g->over && g->session.wants_link(now_us)) connect(*g, now_us);
   }
+  choose_mode();
   draft(now_us);
   look_ahead();
+  write_alone(now_us);
   for (const auto& g : generations_)
     if (!g->over) flush(*g);
   remove_ended();
-  start_waiting(
-      now_us);  // in the places of those that have just ended; they connect in the next step
+  start_waiting(now_us);  // in the places of those that ended; they connect in the next step
 }
 
 void EdgeLoop::expire_waiting() {
@@ -307,78 +302,8 @@ void EdgeLoop::expire_waiting() {
   }
 }
 
-// For all generations that wait for one, together.
-void EdgeLoop::draft(int64_t now_us) {
-  jobs_.clear();
-  drafted_.clear();
-  for (const auto& g : generations_) {
-    if (g->over || !g->session.may_draft(now_us)) continue;
-    const CompletionRequest& r = g->group->in;
-    if (!g->draft_state)
-      g->draft_state =
-          speculator_.open(r.sampling, r.first_choice + static_cast<uint32_t>(g->choice));
-    const int room = g->output.n_left() - 1;  // the round's own token comes anyway
-    jobs_.push_back({.state = g->draft_state.get(),
-                     .tokens = g->session.log().ids(),
-                     .max_nodes = room > 0 ? options_.session.limits.max_nodes : 0,
-                     .max_depth = std::clamp(room, 0, options_.max_depth),
-                     .tree = {}});
-    drafted_.push_back(g.get());
-  }
-  if (drafted_.empty()) return;
-  const int64_t start_ns = now_ns();
-  speculator_.draft_apart(jobs_);
-  const int64_t draft_us = (now_ns() - start_ns) / 1000;
-  for (size_t i = 0; i < drafted_.size(); i++) {
-    ClientSession& session = drafted_[i]->session;
-    drafted_[i]->draft_us = draft_us;
-    session.send_tree(std::move(jobs_[i].tree), draft_us, now_us + draft_us);
-    flush(*drafted_[i]);
-  }
-}
-
-// What rounds of so many rows take, from the first guess to the verdict, and what guesses are
-// worth.
-void EdgeLoop::learn(Generation& g) {
-  const std::optional<DraftOutcome> o = g.session.take_outcome();
-  if (!o) return;
-  speculator_.add_result(o->tree, o->path);
-  if (o->took_us > 0)
-    speculator_.add_round(1 + o->tree.size(), static_cast<double>(o->took_us + g.draft_us) * 1e-6);
-}
-
-// One forward pass of the draft model for all whose rounds are in flight; between two of them the
-// loop hears what has come.
-void EdgeLoop::look_ahead() {
-  looks_ahead_ = false;
-  if (options_.max_guesses == 0) return;
-  jobs_.clear();
-  for (const auto& g : generations_)
-    if (!g->over && g->draft_state && g->session.status() == ClientSession::Status::kWaiting)
-      jobs_.push_back(
-          {.state = g->draft_state.get(), .tokens = g->session.log().ids(), .tree = {}});
-  if (jobs_.empty()) return;
-  looks_ahead_ = speculator_.drafter().look_ahead(jobs_);
-  for (const auto& g : generations_)
-    if (!g->over && g->draft_state && g->session.may_guess() && !g->session.in_flight().empty() &&
-        (!looks_ahead_ || now_ns() / 1000 >= g->session.guesses_due_us() - g->draft_us))
-      send_guesses(*g);
-}
-
-void EdgeLoop::send_guesses(Generation& g) {
-  const ProtocolLimits& limits = options_.session.limits;
-  if (g.guessed_for == g.session.log().size()) return;
-  g.guessed_for = g.session.log().size();
-  std::vector<OutcomeGuess> guesses = speculator_.drafter().guess_outcomes(
-      *g.draft_state, g.session.log().ids(), g.session.in_flight(),
-      std::min(options_.max_guesses, limits.max_branches),
-      std::min(speculator_.options().max_nodes, limits.max_nodes));
-  g.session.send_guesses(std::move(guesses));
-  flush(g);
-}
-
 int64_t EdgeLoop::next_step_us() const {
-  if (looks_ahead_) return 0;
+  if (looks_ahead_ || writes_) return 0;
   int64_t next = INT64_MAX;
   const auto note_deadline = [&](const CompletionRequest& r) {
     if (r.deadline)
@@ -389,6 +314,9 @@ int64_t EdgeLoop::next_step_us() const {
   for (const Waiting& w : waiting_) note_deadline(w.request);
   for (const auto& g : generations_) {
     next = std::min(next, g->session.next_tick_us());
+    if (const int64_t since_us = g->session.away_since_us();
+        options_.writes_alone && since_us > 0 && !g->is_mute && !g->provisional.finished())
+      next = std::min(next, since_us + options_.alone_after_us);
     note_deadline(g->group->in);
   }
   return next;

@@ -12,6 +12,7 @@
 
 #include "edge/client_session.h"
 #include "edge/link.h"
+#include "edge/mode_choice.h"
 #include "engine/completion_engine.h"
 #include "engine/speculator.h"
 
@@ -20,6 +21,9 @@ class Tokenizer;
 }
 
 namespace hob::edge {
+
+// How answers are made while there is a server.
+enum class EdgeMode : uint8_t { kMeasured, kTree, kStream };
 
 struct EdgeLoopOptions {
   ClientSessionOptions session;
@@ -32,14 +36,22 @@ struct EdgeLoopOptions {
   // SAMPLE_MATCH instead of GUMBEL_COUPLED: noise that only the server knows, whatever seed a
   // request names. Answers have the same distribution, but no seed gives them again.
   bool private_noise = false;
+  EdgeMode mode = EdgeMode::kMeasured;
+  // Without a server the drafting model goes on alone (provisional.h); after the patience of
+  // `session` its words are the answer. Else nothing is said meanwhile, and then the answer fails.
+  bool writes_alone = false;
+  int64_t alone_after_us = 1'000'000;
   std::function<std::string(size_t n_bytes)> random_bytes;
 };
 
 struct EdgeStats {
   int n_running = 0, n_waiting = 0;
   uint64_t n_prompt_tok = 0, n_generated_tok = 0;
-  uint64_t n_finished[5] = {};  // by FinishReason
-  ClientStats links;            // sums of counters; times of the last generation that ended
+  uint64_t n_finished[5] = {};    // by FinishReason
+  uint64_t n_streamed_tok = 0;    // written by the server alone
+  uint64_t n_alone_tok = 0;       // by the draft model alone
+  uint64_t n_unverified_tok = 0;  // of these, in answers that ended without the server
+  ClientStats links;              // sums of counters; times of the last generation that ended
 };
 
 // One thread.
@@ -61,6 +73,7 @@ class EdgeLoop {
   EdgeStats stats() const;
 
  private:
+  bool streams();
   struct Group;
   struct Generation;
   struct Inbox;
@@ -78,12 +91,22 @@ class EdgeLoop {
   void end_waiting(Waiting waiting, FinishReason reason);
   void take_events(int64_t now_us);
   void connect(Generation& g, int64_t now_us);
+  void choose_mode();
   void draft(int64_t now_us);
+  void send_provisional(Generation& g, int64_t now_us);
   void look_ahead();
+  bool is_alone(const Generation& g, int64_t now_us) const;
+  void write_alone(int64_t now_us);
+  void say_alone(Generation& g, int32_t token);
+  void open_draft_state(Generation& g);
+  bool keep_alone(Generation& g);
+  CompletionDelta take_news(Generation& g);
+  void measure(Generation& g, size_t n_tok, int64_t now_us);
   void send_guesses(Generation& g);
   void learn(Generation& g);
   void flush(Generation& g);
-  void take_tokens(Generation& g);
+  void take_tokens(Generation& g, int64_t now_us);
+  void take_end(Generation& g);
   void finish(Generation& g, FinishReason reason, std::exception_ptr error);
   void end_group(Group& group);
   void remove_ended();
@@ -97,7 +120,9 @@ class EdgeLoop {
   std::vector<std::unique_ptr<Generation>> generations_;
   std::vector<DraftJob> jobs_;
   std::vector<Generation*> drafted_;
-  bool looks_ahead_ = false;
+  bool looks_ahead_ = false, writes_ = false;
+  ModeChoice mode_;
+  int64_t away_since_us_ = 0;  // no generation has a server since then; 0 = one has
   uint64_t n_links_ = 0;
   EdgeStats stats_;
 };

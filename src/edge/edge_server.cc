@@ -281,7 +281,8 @@ std::shared_ptr<EdgeServer::Session> EdgeServer::Registry::open(const pb::Open& 
         ServerSessionOptions{.limits = options.limits,
                              .session_id = id,
                              .quota = quota_of(principal),
-                             .private_seed = number_from(options.random_bytes(8))});
+                             .private_seed = number_from(options.random_bytes(8)),
+                             .may_stream = options.may_stream});
     sessions_[id] = session;
   }
   if (replaced) replaced->cancel();

@@ -151,6 +151,20 @@ std::shared_ptr<grpc::ChannelCredentials> credentials(const GrpcLinkOptions& o) 
   return grpc::SslCredentials(tls);
 }
 
+// kIo: it may be there later.
+Code code_of(grpc::StatusCode status) {
+  switch (status) {
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return Code::kIo;
+    case grpc::StatusCode::NOT_FOUND:
+      return Code::kNotFound;
+    default:
+      return Code::kInvalidArgument;
+  }
+}
+
 class GrpcConnector : public Connector {
  public:
   explicit GrpcConnector(const GrpcLinkOptions& options) : options_(options) {
@@ -179,9 +193,8 @@ class GrpcConnector : public Connector {
     pb::Capabilities reply;
     const grpc::Status status = stub_->GetCapabilities(&context, request, &reply);
     if (!status.ok())
-      fail(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT ? Code::kInvalidArgument
-                                                                     : Code::kIo,
-           "[edge] expected {} to answer, {}", options_.address, one_line(status.error_message()));
+      fail(code_of(status.error_code()), "[edge] expected {} to answer, {}", options_.address,
+           one_line(status.error_message()));
     return reply;
   }
 

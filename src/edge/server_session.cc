@@ -77,7 +77,7 @@ ServerActions ServerSession::start(const pb::Open& open, std::vector<int32_t> ta
   actions.submit = std::move(request);
   if (open.sampling().rule() == pb::SAMPLE_MATCH)
     actions.submit->sampling.seed = options_.private_seed;
-  streams_ = open.mode() == pb::SERVER_STREAM;
+  streams_ = open.mode() == pb::SERVER_STREAM && options_.may_stream;
   if (streams_) actions.self_decoding = true;
   return actions;
 }
@@ -97,7 +97,20 @@ ServerActions ServerSession::open(const pb::Open& open, uint32_t epoch,
   opened.set_resume_token(resume_token);
   opened.set_committed_len(static_cast<uint32_t>(log_.size()));
   fill(*opened.mutable_credit());
+  if (open.mode() == pb::SERVER_STREAM && !options_.may_stream) refuse_streaming(actions);
   return actions;
+}
+
+void ServerSession::refuse_streaming(ServerActions& actions) const {
+  pb::ModeChanged& m = *add_frame(actions).mutable_mode();
+  m.set_mode(pb::TREE);
+  m.set_reason("[edge] this server verifies drafts only");
+}
+
+// From now on, or behind the round that is verified.
+void ServerSession::adopt_mode(pb::Mode mode) {
+  streams_ = mode == pb::SERVER_STREAM && options_.may_stream;
+  if (phase_ == Phase::kStreaming || phase_ == Phase::kReady) phase_ = idle_phase();
 }
 
 ServerActions ServerSession::reopen(const pb::Resume& resume, uint32_t epoch,
@@ -120,6 +133,8 @@ ServerActions ServerSession::reopen(const pb::Resume& resume, uint32_t epoch,
     resumed.set_session_id(options_.session_id);
     resumed.set_resume_token(resume_token);
     fill(*resumed.mutable_credit());
+    if (resume.reopen().mode() == pb::SERVER_STREAM && !options_.may_stream)
+      refuse_streaming(actions);
   } catch (const Error& e) {
     actions = {};
     phase_ = Phase::kNew;
@@ -153,9 +168,13 @@ ServerActions ServerSession::resume(const pb::Resume& resume, uint32_t epoch,
   resumed.set_session_id(options_.session_id);
   resumed.set_last_round(round_);
   fill(*resumed.mutable_credit());
-  if (streams_ && phase_ != Phase::kEnded) actions.self_decoding = true;
+  if (resume.has_reopen()) {  // what the edge has wished while it was away
+    adopt_mode(resume.reopen().mode());
+    if (resume.reopen().mode() == pb::SERVER_STREAM && !streams_) refuse_streaming(actions);
+  }
+  if (phase_ != Phase::kEnded) actions.self_decoding = streams_;
   tree_is_foreign_ = phase_ == Phase::kVerifying || phase_ == Phase::kPrefill;
-  resumed.set_verifying(tree_is_foreign_);
+  actions.frames[0].mutable_resumed()->set_verifying(tree_is_foreign_);
   if (phase_ == Phase::kEnded) {
     *add_frame(actions).mutable_finished() = finished();
     actions.close = true;
@@ -265,6 +284,7 @@ void ServerSession::on_tree(const pb::Draft& draft, int64_t now_us, ServerAction
 
 // The edge's quota may cut a tree; with nothing left the round does not begin.
 bool ServerSession::begin_round(DraftTree tree, int64_t now_us, ServerActions& actions) {
+  const int n_offered = tree.size();
   if (options_.quota) {
     int64_t retry_after_us = 0;
     const int n_rows = options_.quota->take(tree.size() + 1, now_us, retry_after_us);
@@ -277,6 +297,7 @@ bool ServerSession::begin_round(DraftTree tree, int64_t now_us, ServerActions& a
     tree.resize(std::min(tree.size(), n_rows - 1));
   }
   round_++;
+  n_offered_ = n_offered;
   phase_ = Phase::kVerifying;
   began_us_ = now_us;
   n_verified_nodes_ += static_cast<uint64_t>(tree.size());
@@ -313,17 +334,9 @@ void ServerSession::set_mode(pb::Mode mode, ServerActions& actions) {
     fail(Code::kInvalidArgument, "[edge] mode: expected TREE or SERVER_STREAM, got {}",
          static_cast<int>(mode));
   if (phase_ == Phase::kEnded) return;
-  if (mode == pb::TREE && phase_ == Phase::kStreaming) {
-    phase_ = Phase::kReady;
-    streams_ = false;
-    actions.self_decoding = false;
-  } else if (mode == pb::SERVER_STREAM && phase_ == Phase::kReady) {
-    phase_ = Phase::kStreaming;
-    streams_ = true;
-    actions.self_decoding = true;
-  } else if (mode == pb::SERVER_STREAM && phase_ != Phase::kStreaming) {
-    fail(Code::kInvalidArgument, "[edge] mode: expected no change while a round is verified");
-  }
+  if (mode == pb::SERVER_STREAM && !options_.may_stream) return refuse_streaming(actions);
+  adopt_mode(mode);
+  actions.self_decoding = streams_;
   add_frame(actions).mutable_mode()->set_mode(mode);
 }
 
@@ -340,6 +353,17 @@ pb::Verdict ServerSession::verdict_of(const CompletionDelta& delta, int64_t now_
   v.set_queue_us(microseconds(std::max(0.0, all_s - delta.step_s)));
   v.set_batch(static_cast<uint32_t>(delta.n_step_rows));
   return v;
+}
+
+// The price of rows: what was cut need not be drafted and sent. More again, bit by bit, as long as
+// all of it has room.
+void ServerSession::advise(int n_verified, pb::Verdict& verdict) {
+  if (n_verified < n_offered_)
+    advice_ = std::max(1, n_verified);
+  else if (advice_ > 0 && n_offered_ >= advice_)
+    advice_ += 1 + advice_ / 4;
+  if (advice_ >= options_.limits.max_nodes) advice_ = 0;
+  if (advice_ > 0) verdict.set_next_nodes(static_cast<uint32_t>(advice_) + 1);
 }
 
 void ServerSession::try_branch(const pb::Verdict& verdict, int64_t now_us, ServerActions& actions) {
@@ -360,6 +384,7 @@ ServerActions ServerSession::on_delta(const CompletionDelta& delta, int64_t now_
   if (delta.finish) finish_ = delta.finish;
   if (delta.tokens.empty()) return actions;
   pb::Verdict v = verdict_of(delta, now_us);
+  if (phase_ == Phase::kVerifying && delta.of_draft) advise(delta.n_draft_nodes, v);
   const bool decided = phase_ == Phase::kPrefill || (phase_ == Phase::kVerifying && delta.of_draft);
   if (decided) {
     const std::span<const int32_t> all(delta.tokens);
@@ -371,13 +396,13 @@ ServerActions ServerSession::on_delta(const CompletionDelta& delta, int64_t now_
       v.set_bonus(static_cast<uint32_t>(all.back()));
     }
     tree_is_foreign_ = false;
-    phase_ = streams_ ? Phase::kStreaming : Phase::kReady;
+    phase_ = idle_phase();
   } else {
     // The server's own tokens. A draft that came meanwhile has the wrong base: the engine drops it.
     for (const int32_t id : delta.tokens) v.add_streamed(static_cast<uint32_t>(id));
     if (phase_ == Phase::kVerifying) {
-      round_--;
-      phase_ = Phase::kReady;
+      v.set_round(--round_);  // it has not begun after all
+      phase_ = idle_phase();
     }
   }
   tree_.clear();

@@ -43,6 +43,7 @@ struct ServerSessionOptions {
   std::string session_id;
   RowQuota* quota = nullptr;  // borrowed; null = no limit
   uint64_t private_seed = 0;  // of SAMPLE_MATCH
+  bool may_stream = true;     // false: refuses SERVER_STREAM, which verifies nothing in parallel
 };
 
 class ServerSession {
@@ -87,6 +88,10 @@ class ServerSession {
   bool check_base(const pb::Draft& draft, ServerActions& actions);
   bool begin_round(DraftTree tree, int64_t now_us, ServerActions& actions);
   void set_mode(pb::Mode mode, ServerActions& actions);
+  void adopt_mode(pb::Mode mode);
+  Phase idle_phase() const { return streams_ ? Phase::kStreaming : Phase::kReady; }
+  void refuse_streaming(ServerActions& actions) const;
+  void advise(int n_verified, pb::Verdict& verdict);
   void try_branch(const pb::Verdict& verdict, int64_t now_us, ServerActions& actions);
   pb::Verdict verdict_of(const CompletionDelta& delta, int64_t now_us);
   pb::Finished finished() const;
@@ -114,6 +119,8 @@ class ServerSession {
   bool tree_is_foreign_ = false;  // the edge of this stream does not know what is verified
   bool cancelled_ = false;        // the edge wanted it so
   uint64_t n_verified_nodes_ = 0;
+  int n_offered_ = 0;  // nodes of the round in flight, before anything was cut
+  int advice_ = 0;     // nodes worth sending; 0 = all
 };
 
 }  // namespace hob::edge

@@ -382,6 +382,7 @@ class Simulation {
     if (!u.server || u.server->ended()) return;
     CompletionDelta d;
     d.of_draft = tree.has_value();
+    d.n_draft_nodes = tree ? tree->size() : 0;
     d.step_s = o_.step_fixed_s;
     const int last = kPrompt + o_.n_tok;
     int position = u.server->log().size();

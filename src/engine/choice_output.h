@@ -19,6 +19,7 @@ class ChoiceOutput {
   void add(int32_t token, std::optional<TokenLogprob> logprob);
   void end(FinishReason reason);  // from outside; nothing if it is finished
   bool finished() const { return finish_.has_value(); }
+  std::optional<FinishReason> finish_reason() const { return finish_; }
   int n_tok() const { return n_tok_; }
   int n_left() const { return max_tok_ - n_tok_; }
   // Before min_tok nothing may end the answer. n_more: tokens that are decided but not added yet.

@@ -40,6 +40,8 @@ struct CompletionRequest {
   // Somebody else drafts: behind its first token the answer goes on only as far as
   // CompletionEngine::offer_draft() takes it. Wants n = 1.
   bool client_drafts = false;
+  // A service whose model is away may say what a smaller one would (CompletionDelta::provisional).
+  bool wants_provisional = false;
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kError };
@@ -55,6 +57,11 @@ struct CompletionDelta {
   double step_s = 0;
   int n_step_rows = 0;
   bool of_draft = false;
+  int n_draft_nodes = 0;  // ... of which so many had room
+  // Of a service whose model is away (edge/): the text is a smaller model's, and may change.
+  bool provisional = false;
+  // `text` is all that the choice says by now: what was provisional has changed.
+  bool rewrites = false;
 };
 
 struct CompletionUsage {
@@ -62,6 +69,7 @@ struct CompletionUsage {
   int n_cached_tok = 0;  // of the prompt, found in the prefix cache
   int n_completion_tok = 0;
   int n_preemptions = 0;
+  int n_unverified_tok = 0;  // of the completion: the model did not come back to verify them
   double queue_s = 0, prefill_s = 0, decode_s = 0;
 };
 

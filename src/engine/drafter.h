@@ -36,6 +36,12 @@ class Drafter {
   // Fills every job's tree. Throws nothing: a drafter in trouble guesses nothing.
   virtual void draft(std::span<DraftJob> jobs) = 0;
 
+  // What the drafter itself says next, one node per job; empty = it says nothing by itself
+  // (n-grams) or is in trouble.
+  virtual void write(std::span<DraftJob> jobs) {
+    for (DraftJob& job : jobs) job.tree.clear();
+  }
+
   // While somebody else verifies what draft() gave, for as long as that takes. look_ahead(): one
   // forward pass further behind these texts (only state and tokens of the jobs matter); false =
   // none would help. What it finds also serves the next draft().

@@ -59,6 +59,8 @@ class Scheduling {
     return std::tuple(at(a).priority, at(a).arrival) < std::tuple(at(b).priority, at(b).arrival);
   }
 
+  double due_s(int i) const { return at(i).deadline_s > 0 ? at(i).deadline_s : INFINITY; }
+
   static int blocks_for(const RequestView& r, int n_tok) {
     if (n_tok <= 0) return 0;
     if (r.n_reserve_blocks >= 0) return r.n_reserve_blocks;
@@ -144,12 +146,13 @@ class Scheduling {
                  in_.limits.max_logit_rows - (prefills && in_.limits.max_logit_rows > 1 ? 1 : 0));
     if (in_.stream.max_decodes > 0) n_max = std::min(n_max, in_.stream.max_decodes);
     // Best first, so that the blocks that are left go to them; in turns when there are not rows
-    // enough for all; who is in his turn keeps it.
+    // enough for all, and who is due first begins each; who is in his turn keeps it.
     if (decodes.size() > static_cast<size_t>(std::max(n_max, 0)))
       std::sort(decodes.begin(), decodes.end(), [&](int a, int b) {
         if (at(a).in_turn != at(b).in_turn) return at(a).in_turn;
-        return at(a).last_step != at(b).last_step ? at(a).last_step < at(b).last_step
-                                                  : better(a, b);
+        if (at(a).last_step != at(b).last_step) return at(a).last_step < at(b).last_step;
+        const double due_a = due_s(a), due_b = due_s(b);
+        return due_a != due_b ? due_a < due_b : better(a, b);
       });
     for (int i : decodes)
       if (n_decoding_ < n_max) n_decoding_ += grant(i, 1);
@@ -204,7 +207,7 @@ class Scheduling {
     const auto key = [&](int i) {
       const RequestView& r = at(i);
       return std::tuple(level(r.priority, r.waiting_since_s), !r.preempted,
-                        r.deadline_s > 0 ? r.deadline_s : INFINITY, r.arrival);
+                        due_s(i), r.arrival);
     };
     for (int i = 0; i < static_cast<int>(in_.requests.size()); i++)
       if (!at(i).running && !at(i).held && at(i).tenant == tenant && !state(i).n_rows &&

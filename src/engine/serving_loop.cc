@@ -172,14 +172,16 @@ void ServingLoop::expire(TimePoint now) {
       end_request(*requests_[i], FinishReason::kDeadline, nullptr);
 }
 
-void ServingLoop::send(Request& request, int choice, bool of_draft) {
+// n_draft_nodes: of the client's draft that the step verified.
+void ServingLoop::send(Request& request, int choice, std::optional<int> n_draft_nodes) {
   ChoiceOutput& output = request.choices[static_cast<size_t>(choice)];
   if (!output.has_news()) return;
   CompletionDelta delta = output.take_delta();
   if (!delta.tokens.empty()) {
     delta.step_s = step_s_;
     delta.n_step_rows = n_step_rows_;
-    delta.of_draft = of_draft;
+    delta.of_draft = n_draft_nodes.has_value();
+    delta.n_draft_nodes = n_draft_nodes.value_or(0);
   }
   if (delta.finish) stats_.n_finished[static_cast<size_t>(*delta.finish)]++;
   request.sink->on_delta(std::move(delta));

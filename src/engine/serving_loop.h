@@ -74,7 +74,7 @@ class ServingLoop {
   void expire(TimePoint now);
   void end_request(Request& request, FinishReason reason, std::exception_ptr error);
   void finish_if_done(Request& request);
-  void send(Request& request, int choice, bool of_draft = false);
+  void send(Request& request, int choice, std::optional<int> n_draft_nodes = std::nullopt);
   double seconds(TimePoint t) const;
 
   // serving_step.cc

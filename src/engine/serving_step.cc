@@ -316,7 +316,8 @@ void ServingLoop::accept_tokens(Sequence& s) {
   HOB_CHECK(!s.sampled.empty());
   std::vector<Sequence::Sampled> sampled = std::move(s.sampled);
   s.sampled.clear();
-  const bool of_draft = s.offered.has_value();
+  std::optional<int> n_draft_nodes;
+  if (s.offered) n_draft_nodes = s.draft.size();
   s.offered.reset();
   s.decided_at = std::chrono::steady_clock::now();
   ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
@@ -326,7 +327,7 @@ void ServingLoop::accept_tokens(Sequence& s) {
     if (output.finished()) break;
     s.tokens.push_back(x.token);
   }
-  send(r, s.choice, of_draft);
+  send(r, s.choice, n_draft_nodes);
   if (!output.finished()) {
     if (s.seq >= 0) engine_.feed(s.seq, {&s.tokens.back(), 1}, 1);
     return;

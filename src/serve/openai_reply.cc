@@ -23,10 +23,20 @@ OrderedJson OpenAiReply::head(const char* kind) const {
 }
 
 OrderedJson OpenAiReply::usage_json(const CompletionUsage& usage) const {
-  return {{"prompt_tokens", usage.n_prompt_tok},
-          {"completion_tokens", usage.n_completion_tok},
-          {"total_tokens", usage.n_prompt_tok + usage.n_completion_tok},
-          {"prompt_tokens_details", {{"cached_tokens", usage.n_cached_tok}}}};
+  OrderedJson out = {{"prompt_tokens", usage.n_prompt_tok},
+                     {"completion_tokens", usage.n_completion_tok},
+                     {"total_tokens", usage.n_prompt_tok + usage.n_completion_tok},
+                     {"prompt_tokens_details", {{"cached_tokens", usage.n_cached_tok}}}};
+  if (usage.n_unverified_tok > 0)
+    out["completion_tokens_details"] = {{"unverified_tokens", usage.n_unverified_tok}};
+  return out;
+}
+
+// Our own field, for clients that know an edge (docs/specedge.md).
+OrderedJson OpenAiReply::remark_on(const CompletionDelta& delta) {
+  if (delta.rewrites) return {{"replace", true}};
+  if (delta.provisional) return {{"provisional", true}};
+  return nullptr;
 }
 
 void OpenAiReply::on_prompt_logprobs(int part, std::vector<TokenLogprob> logprobs) {
@@ -42,6 +52,7 @@ void OpenAiReply::on_delta(int part, CompletionDelta delta) {
   usage_.n_completion_tok += static_cast<int>(delta.tokens.size());
   if (delta.finish) choice.finish = delta.finish;
   if (options_.stream) {
+    remark_ = remark_on(delta);
     stream_delta(index, choice, delta);
     choice.started = true;
     return;
@@ -59,6 +70,7 @@ void OpenAiReply::emit_choice(OrderedJson choice) {
     chunk["usage"] = usage_json(usage_);
   else if (options_.include_usage)
     chunk["usage"] = nullptr;
+  if (!remark_.is_null()) chunk["hob"] = remark_;
   output_ += sse_data(dump_json(chunk));
 }
 

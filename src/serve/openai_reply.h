@@ -66,6 +66,7 @@ class OpenAiReply : public ReplyBuilder {
  private:
   OrderedJson head(const char* kind) const;
   OrderedJson usage_json(const CompletionUsage& usage) const;
+  static OrderedJson remark_on(const CompletionDelta& delta);
 
   ModelPtr model_;
   OpenAiReplyOptions options_;
@@ -73,6 +74,7 @@ class OpenAiReply : public ReplyBuilder {
   std::vector<Choice> choices_;
   CompletionUsage usage_;
   bool begun_ = false;
+  OrderedJson remark_;  // of the delta that is being streamed; null = none
 };
 
 // "stop", "length"

@@ -192,6 +192,7 @@ CompletionRequest sampling_request(const JsonFields& body, const LoadedModel& mo
   r.skip_special_tokens = body.flag("skip_special_tokens", true);
   r.priority = static_cast<int>(body.integer("priority", INT32_MIN, INT32_MAX).value_or(0));
   r.cache_salt = body.string("cache_salt").value_or("");
+  r.wants_provisional = body.flag("stream") && body.flag("provisional");
   if (const auto k = body.integer("prompt_logprobs", 0, kMaxLogprobs))
     r.n_prompt_logprobs = static_cast<int>(*k);
   return r;

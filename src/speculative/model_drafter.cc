@@ -65,6 +65,11 @@ class ModelDrafter : public Drafter {
       draft_some(jobs.subspan(i, std::min(jobs.size() - i, n_together())));
   }
 
+  void write(std::span<DraftJob> jobs) override {
+    for (DraftJob& job : jobs) job.max_nodes = job.max_depth = 1;
+    draft(jobs);
+  }
+
   bool look_ahead(std::span<DraftJob> jobs) override {
     bool any = false;
     for (size_t i = 0; i < jobs.size(); i += n_together()) {

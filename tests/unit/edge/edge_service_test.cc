@@ -64,14 +64,15 @@ struct Ran {
 };
 
 Ran run_edge(TestServer& server, std::unique_ptr<Drafter> drafter, const Chaos& chaos,
-             bool adaptive = false) {
+             bool adaptive = false, const std::function<void(EdgeLoopOptions&)>& change = {}) {
   ChaosNet net(server, chaos);
   Speculator speculator(std::move(drafter), {.max_nodes = 12, .adaptive = adaptive});
   Ran ran;
   std::vector<std::shared_ptr<Recorder>> sinks;
   {
-    EdgeService edge(net, speculator, *server.core().tokenizer,
-                     test_loop_options(*server.core().tokenizer, chaos.seed));
+    EdgeLoopOptions options = test_loop_options(*server.core().tokenizer, chaos.seed);
+    if (change) change(options);
+    EdgeService edge(net, speculator, *server.core().tokenizer, options);
     for (const CompletionRequest& r : requests()) {
       sinks.push_back(std::make_shared<Recorder>(r.n));
       const auto refused = edge.submit(r, sinks.back());
@@ -221,8 +222,119 @@ TEST(EdgeService, PrivateNoiseHasTheTargetsDistribution) {
   EXPECT_LT(*std::max_element(drafted.begin(), drafted.end()), kAnswers);  // not all the same
 }
 
+TEST(EdgeService, TheServerMayWriteAlone) {
+  TestServer server(session_options());
+  const auto streams = [](EdgeLoopOptions& o) { o.mode = EdgeMode::kStream; };
+  const Ran ran = run_edge(server, make_ngram_drafter(), {}, false, streams);
+  EXPECT_EQ(ran.texts, plain_texts());
+  EXPECT_EQ(ran.stats.links.n_nodes, 0u);
+  EXPECT_EQ(ran.stats.n_streamed_tok, ran.stats.n_generated_tok);
+}
+
+TEST(EdgeService, AServerMayRefuseToWriteAlone) {
+  EdgeServerOptions refuses;
+  refuses.may_stream = false;
+  TestServer server(session_options(), refuses);
+  const auto streams = [](EdgeLoopOptions& o) { o.mode = EdgeMode::kStream; };
+  const Ran ran = run_edge(server, make_ngram_drafter(), {}, false, streams);
+  EXPECT_EQ(ran.texts, plain_texts());
+  EXPECT_GT(ran.stats.links.n_rounds, 0u);
+}
+
+// A server that is away, an edge whose draft model goes on without it.
+struct Alone {
+  explicit Alone(std::unique_ptr<Drafter> drafter, int64_t patience_us = 120'000'000)
+      : server(session_options()), net(server, {}), speculator(std::move(drafter), {}) {
+    EdgeLoopOptions o = test_loop_options(*server.core().tokenizer, 3);
+    o.writes_alone = true;
+    o.alone_after_us = 1'000;
+    o.session.patience_us = patience_us;
+    edge = std::make_unique<EdgeService>(net, speculator, *server.core().tokenizer, o);
+  }
+  std::shared_ptr<Recorder> submit(CompletionRequest r, bool shown) {
+    r.wants_provisional = shown;
+    auto sink = std::make_shared<Recorder>(r.n);
+    EXPECT_FALSE(edge->submit(std::move(r), sink));
+    return sink;
+  }
+  TestServer server;
+  ChaosNet net;
+  Speculator speculator;
+  std::unique_ptr<EdgeService> edge;
+};
+
+// What is said without the server is shown to those who wish it, and becomes what the server says.
+TEST(EdgeService, ProvisionalTextIsSettledWhenTheServerIsBack) {
+  Alone alone(std::make_unique<RandomDrafter>(plain_texts()));
+  alone.net.set_away(true);
+  std::vector<std::shared_ptr<Recorder>> shown, hidden;
+  for (const CompletionRequest& r : requests()) {
+    shown.push_back(alone.submit(r, true));
+    CompletionRequest again = r;
+    again.id += "-hidden";
+    hidden.push_back(alone.submit(again, false));
+  }
+  while (alone.edge->edge_stats().n_alone_tok < 300) std::this_thread::yield();
+  alone.net.set_away(false);
+  const std::vector<CompletionRequest> asked = requests();
+  size_t n_shown = 0;
+  int n_rewrites = 0;
+  for (size_t i = 0; i < asked.size(); i++) {
+    shown[i]->wait_end();
+    hidden[i]->wait_end();
+    const auto plain = alone.server.core().run(asked[i]);
+    for (size_t c = 0; c < plain->choices.size(); c++) {
+      EXPECT_EQ(shown[i]->choices[c].tokens, plain->choices[c].tokens);
+      EXPECT_EQ(shown[i]->choices[c].text, plain->choices[c].text);
+      EXPECT_EQ(hidden[i]->choices[c].text, plain->choices[c].text);
+      EXPECT_EQ(hidden[i]->choices[c].n_provisional_bytes, 0u);
+      EXPECT_EQ(hidden[i]->choices[c].n_rewrites, 0);
+      n_shown += shown[i]->choices[c].n_provisional_bytes;
+      n_rewrites += shown[i]->choices[c].n_rewrites;
+    }
+    EXPECT_EQ(shown[i]->usage.n_unverified_tok, 0);
+  }
+  EXPECT_GT(n_shown, 0u);
+  EXPECT_GT(n_rewrites, 0);
+}
+
+// It does not come back: the answer is the draft model's, and says so.
+TEST(EdgeService, WithoutAServerTheDraftModelAnswers) {
+  ModelDrafting model;  // the target itself
+  Alone alone(model.drafter(), 30'000);
+  alone.net.set_away(true);
+  const CompletionRequest r = requests()[0];
+  for (const bool is_shown : {false, true, false}) {
+    const auto sink = alone.submit(r, is_shown);
+    sink->wait_end();
+    EXPECT_FALSE(sink->error);
+    const auto plain = alone.server.core().run(r);
+    EXPECT_EQ(sink->choices[0].text, plain->choices[0].text);
+    EXPECT_EQ(sink->choices[0].finish, FinishReason::kLength);
+    EXPECT_EQ(sink->usage.n_unverified_tok, r.max_tok);
+    EXPECT_EQ(sink->usage.n_completion_tok, r.max_tok);
+    EXPECT_EQ(sink->choices[0].n_provisional_bytes, plain->choices[0].text.size());
+  }
+  alone.net.set_away(false);  // the next answer is verified again
+  const auto sink = alone.submit(r, false);
+  sink->wait_end();
+  EXPECT_EQ(sink->usage.n_unverified_tok, 0);
+  EXPECT_EQ(sink->choices[0].tokens, alone.server.core().run(r)->choices[0].tokens);
+}
+
+// N-grams say nothing by themselves: then the answer fails, as without.
+TEST(EdgeService, WithoutAServerNgramsFail) {
+  Alone alone(make_ngram_drafter(), 30'000);
+  alone.net.set_away(true);
+  const auto sink = alone.submit(requests()[0], true);
+  sink->wait_end();
+  EXPECT_TRUE(sink->error);
+}
+
 // Every frame and link of the schedule is drawn from the seed: cut links, links that swallow
-// everything, frames that come twice or again much later, a server that has lost everything.
+// everything, frames that come twice or again much later, a server that has lost everything. A
+// third of them draft all the time, a third when it pays, in a third the server writes alone; in
+// half of them the draft model goes on without it.
 class Schedule : public testing::TestWithParam<int> {};
 
 TEST_P(Schedule, NothingIsLostRepeatedOrChanged) {
@@ -235,7 +347,12 @@ TEST_P(Schedule, NothingIsLostRepeatedOrChanged) {
                     .stale = up_to(0.1),
                     .seed = rng()};
   TestServer server(session_options());
-  const Ran ran = run_edge(server, drafter_of(GetParam()), chaos);
+  const Ran ran = run_edge(server, drafter_of(GetParam()), chaos, false, [](EdgeLoopOptions& o) {
+    constexpr EdgeMode kModes[] = {EdgeMode::kTree, EdgeMode::kMeasured, EdgeMode::kStream};
+    o.mode = kModes[GetParam() / 3 % 3];
+    o.writes_alone = GetParam() / 9 % 2 == 1;
+    o.alone_after_us = 2'000;
+  });
   EXPECT_EQ(ran.texts, plain_texts()) << ran.n_faults << " faults";
   RecordProperty("faults", ran.n_faults);
   RecordProperty("resumes", static_cast<int>(ran.stats.links.n_resumes));

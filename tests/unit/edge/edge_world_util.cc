@@ -68,7 +68,7 @@ class ChaosNet::Down : public FrameSink {
  public:
   Down(ChaosNet& net, std::shared_ptr<Wire> wire) : net_(net), wire_(std::move(wire)) {}
   void send(pb::ServerFrame frame) override {
-    const bool cut = net_.happens(net_.chaos_.cut) || net_.cut_all_.exchange(false);
+    const bool cut = net_.happens(net_.chaos_.cut) || net_.cut_all_.exchange(false) || net_.away_;
     const bool hole = net_.happens(net_.chaos_.hole);
     const std::lock_guard lock(wire_->mutex);
     if (wire_->dead) return;
@@ -103,7 +103,8 @@ class ChaosNet::Up : public Link {
     if (const auto stream = std::move(wire_->stream)) stream->on_closed();
   }
   void send(pb::ClientFrame frame) override {
-    const bool cut = net_.happens(net_.chaos_.cut), hole = net_.happens(net_.chaos_.hole);
+    const bool cut = net_.happens(net_.chaos_.cut) || net_.away_;
+    const bool hole = net_.happens(net_.chaos_.hole);
     {
       const std::lock_guard lock(wire_->mutex);
       if (wire_->dead) return;
@@ -176,6 +177,7 @@ EdgeLoopOptions test_loop_options(const Tokenizer& tokenizer, uint64_t seed) {
   o.tokenizer.clear_probes();
   o.model = "tiny";
   o.max_depth = 8;
+  o.mode = EdgeMode::kTree;
   o.random_bytes = counted_bytes(seed);
   return o;
 }

@@ -56,6 +56,8 @@ class ChaosNet : public Connector {
 
   // From any thread: every link breaks (or falls silent) with its next frame.
   void cut_all() { cut_all_ = true; }
+  // While it is away no link comes about; those that are there break with their next frame.
+  void set_away(bool away) { away_ = away; }
   int n_faults() const { return n_faults_; }
 
  private:
@@ -69,7 +71,7 @@ class ChaosNet : public Connector {
   const Chaos chaos_;
   std::mutex mutex_;  // of what follows
   std::mt19937_64 rng_;
-  std::atomic<bool> cut_all_{false};
+  std::atomic<bool> cut_all_{false}, away_{false};
   std::atomic<int> n_faults_{0};
   std::vector<std::weak_ptr<Wire>> wires_;
 };

@@ -60,7 +60,10 @@ void Recorder::on_delta(CompletionDelta delta) {
   Choice& c = choices.at(static_cast<size_t>(delta.choice));
   expect(!c.finish, "a delta after the choice's last");
   c.tokens.insert(c.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+  if (delta.rewrites) c.text.clear();
   c.text += delta.text;
+  c.n_rewrites += delta.rewrites ? 1 : 0;
+  c.n_provisional_bytes += delta.provisional ? delta.text.size() : 0;
   for (TokenLogprob& l : delta.logprobs) c.logprobs.push_back(std::move(l));
   c.finish = delta.finish;
   const size_t n_tok = choices[0].tokens.size();

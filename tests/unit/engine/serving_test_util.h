@@ -29,7 +29,9 @@ class Recorder : public CompletionSink {
   explicit Recorder(int n_choices = 1) : choices(static_cast<size_t>(n_choices)) {}
   struct Choice {
     std::vector<int32_t> tokens;
-    std::string text;
+    std::string text;  // as somebody sees it who obeys rewrites
+    int n_rewrites = 0;
+    size_t n_provisional_bytes = 0;
     std::vector<TokenLogprob> logprobs;
     std::optional<FinishReason> finish;
   };
