@@ -151,10 +151,19 @@ std::shared_ptr<grpc::ChannelCredentials> credentials(const GrpcLinkOptions& o) 
   return grpc::SslCredentials(tls);
 }
 
-// kIo: it may be there later.
-Code code_of(grpc::StatusCode status) {
-  switch (status) {
+// What a server says that wants TLS, or a certificate: nothing.
+const char* hint(const grpc::Status& status) {
+  return status.error_message().find("Socket closed") == std::string::npos
+             ? ""
+             : " (does it want --tls, or a certificate?)";
+}
+
+// kIo: it may be there later. Certificates that do not fit have no code of their own in gRPC.
+Code code_of(const grpc::Status& status) {
+  const bool refuses = status.error_message().find("Ssl handshake") != std::string::npos;
+  switch (status.error_code()) {
     case grpc::StatusCode::UNAVAILABLE:
+      return refuses ? Code::kInvalidArgument : Code::kIo;
     case grpc::StatusCode::DEADLINE_EXCEEDED:
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       return Code::kIo;
@@ -193,8 +202,8 @@ class GrpcConnector : public Connector {
     pb::Capabilities reply;
     const grpc::Status status = stub_->GetCapabilities(&context, request, &reply);
     if (!status.ok())
-      fail(code_of(status.error_code()), "[edge] expected {} to answer, {}", options_.address,
-           one_line(status.error_message()));
+      fail(code_of(status), "[edge] expected {} to answer, {}{}", options_.address,
+           one_line(status.error_message()), hint(status));
     return reply;
   }
 

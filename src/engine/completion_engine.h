@@ -46,6 +46,9 @@ struct RemoteStats {
   bool is_remote = false;
   uint64_t n_rounds = 0, n_resumes = 0;
   uint64_t n_guessed = 0, n_hits = 0;  // rounds with guesses of their end; those with a right one
+  uint64_t n_streamed_tok = 0;         // written by the server alone
+  uint64_t n_alone_tok = 0;            // ... by the draft model alone
+  uint64_t n_unverified_tok = 0;       // ... and the server did not come back
   uint64_t bytes_up = 0, bytes_down = 0;  // frames, before TLS
   double rtt_s = 0, verify_s = 0;         // of the last link
 };

@@ -126,6 +126,7 @@ void CompletionCall::take_end(int index, const CompletionEnd& end, int64_t at_ns
   usage_.n_cached_tok += end.usage.n_cached_tok;
   usage_.n_completion_tok += end.usage.n_completion_tok;
   usage_.n_preemptions += end.usage.n_preemptions;
+  usage_.n_unverified_tok += end.usage.n_unverified_tok;
   usage_.queue_s = std::max(usage_.queue_s, end.usage.queue_s);
   usage_.prefill_s = std::max(usage_.prefill_s, end.usage.prefill_s);
   usage_.decode_s = std::max(usage_.decode_s, end.usage.decode_s);

@@ -79,6 +79,13 @@ void print_engine(const ServeStats& s, Page& page) {
     page.counter("hob:edge_guess_hits_total", "Of these, with a right one.", s.remote.n_hits);
     page.counter("hob:edge_resumes_total", "Answers that went on over a new link.",
                  s.remote.n_resumes);
+    page.counter("hob:edge_streamed_tokens_total", "Tokens that the server wrote alone.",
+                 s.remote.n_streamed_tok);
+    page.counter("hob:edge_alone_tokens_total",
+                 "Tokens that the draft model wrote while the server was away.",
+                 s.remote.n_alone_tok);
+    page.counter("hob:edge_unverified_tokens_total",
+                 "Of these, in answers that ended without the server.", s.remote.n_unverified_tok);
     page.counter("hob:edge_sent_bytes_total", "Frames to the server.", s.remote.bytes_up);
     page.counter("hob:edge_received_bytes_total", "Frames from it.", s.remote.bytes_down);
     page.gauge("hob:edge_rtt_seconds", "Round trip to the server, smoothed.", s.remote.rtt_s);

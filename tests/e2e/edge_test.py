@@ -137,10 +137,85 @@ class EdgeTest(HobTest):
         self.assertIn("[edge]", error)
 
     def test_bad_usage_and_no_server(self):
-        self.refused(1, "to answer", "edge", "--server", "127.0.0.1:1", "--draft", "ngram", "--tokenizer", TINY, "--quiet")
+        self.refused(1, "to answer", "edge", "--server", "127.0.0.1:1", "--draft", "ngram", "--tokenizer", TINY, "--quiet",
+                     "--port", 0, "--patience", 1)
+        self.refused(2, "--offline", "edge", "--server", "127.0.0.1:1", "--draft", "ngram", "--tokenizer", TINY,
+                     "--offline", "draft")
         self.refused(2, "--tokenizer", "edge", "--server", "127.0.0.1:1", "--draft", "ngram")
         self.refused(2, "--client-cert", "edge", "--server", "127.0.0.1:1", "--draft", TINY, "--client-cert", "x")
         self.refused(2, "--edge-client-ca", "serve", TINY, "--quiet", "--edge-port", 0, "--edge-client-ca", "x")
+
+    def test_the_server_writes_alone(self):
+        verifier = Verifier(self)
+        expected = self.answers(verifier)
+        edge = Edge(self, verifier.edge_port, "--mode", "stream")
+        self.assertEqual(self.answers(edge), expected)
+        self.assertGreater(edge.metric("hob:edge_streamed_tokens_total"), 100)
+        strict = Verifier(self, "--edge-no-stream")
+        edge = Edge(self, strict.edge_port, "--mode", "stream")
+        self.assertEqual(self.answers(edge), expected)
+
+    def test_ngrams_and_a_model_in_one_tree(self):
+        verifier = Verifier(self)
+        edge = Edge(self, verifier.edge_port, "--draft-always", draft=f"ngram+{TINY}")
+        self.assertEqual(self.answers(edge), self.answers(verifier))
+
+    def test_streamed_experts_behind_an_edge(self):
+        verifier = Verifier(self)
+        streamed = Verifier(self, "--expert-cache", 300000)  # half of them
+        edge = Edge(self, streamed.edge_port, "--draft-always", draft=TINY)
+        self.assertEqual(self.answers(edge), self.answers(verifier))
+        self.assertGreater(streamed.metric("hob:expert_misses_total"), 0)
+
+    def test_an_edge_waits_for_its_server(self):
+        first = Verifier(self)
+        port, expected = first.edge_port, self.answers(first, BODIES[:1])
+        first.kill()
+        edge = Edge(self, port, wait=False)
+        edge.wait_for("waiting for it")
+        self.assertEqual(edge.ask("GET", "/ready")[0], 503)
+        Verifier(self, edge_port=port)
+        edge.wait_for("hob: serving")
+        self.assertEqual(self.answers(edge, BODIES[:1]), expected)
+
+    def test_a_draft_model_answers_without_its_server(self):
+        first = Verifier(self)
+        port, expected = first.edge_port, self.answers(first, BODIES[:1])
+        first.kill()
+        edge = Edge(self, port, "--offline", "draft", "--patience", 2, draft=TINY)
+        _, _, reply = edge.ask("POST", "/v1/completions", BODIES[0])
+        self.assertEqual(texts(reply), expected[0][0])  # it drafts for itself
+        self.assertEqual(reply["usage"]["completion_tokens_details"], {"unverified_tokens": 60})
+        self.assertEqual(edge.metric("hob:edge_unverified_tokens_total"), 60)
+        Verifier(self, edge_port=port)
+        _, _, reply = edge.ask("POST", "/v1/completions", BODIES[0])
+        self.assertEqual(texts(reply), expected[0][0])
+        self.assertNotIn("completion_tokens_details", reply["usage"])
+
+    def test_provisional_text_is_marked_and_replaced(self):
+        first = Verifier(self)
+        port, body = first.edge_port, dict(BODIES[0], stream=True, provisional=True)
+        expected = self.answers(first, BODIES[:1])[0][0][0][0]
+        first.kill()
+        edge = Edge(self, port, "--offline", "draft", "--patience", 60, draft=DATA / "model" / "llama.gguf")
+        connection = edge.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        text, remarks, second = "", [], None
+        for line in connection.getresponse():
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            self.assertNotIn("error", event)
+            remarks.append(event.get("hob"))
+            if remarks[-1] == {"replace": True}:
+                text = ""
+            text += event["choices"][0]["text"]
+            second = second or Verifier(self, edge_port=port)
+        connection.close()
+        self.assertEqual(text, expected)
+        self.assertEqual(remarks[0], {"provisional": True})
+        self.assertIn({"replace": True}, remarks)  # another model's words
+        self.assertIsNone(remarks[-1])
 
     def test_keys(self):
         keys, key = self.tmp / "keys", self.tmp / "key"
@@ -175,7 +250,7 @@ class EdgeTest(HobTest):
         for wrong in [[], ["--server-ca", server_cert], ["--server-ca", other_cert, *mine[2:]],
                       ["--server-ca", server_cert, "--client-cert", other_cert, "--client-key", other_key]]:
             with self.subTest(wrong=wrong):
-                self.refused(1, "to answer", *to, *wrong)
+                self.refused(1, "to answer", *to, *wrong, "--patience", 1)
 
     def test_rows_per_second_are_limited(self):
         verifier = Verifier(self, "--edge-rows", 200)
