@@ -91,12 +91,12 @@ std::optional<edge::pb::Capabilities> ask_server(edge::Connector& connector, con
 
 // What can be said of a server that has not answered yet. Its first answer to an Open brings its
 // own limits.
-edge::pb::Capabilities assumed(const Drafting& d, const edge::TokenizerIdentity& identity) {
+edge::pb::Capabilities assumed(const Drafting& d, const edge::pb::TokenizerId& identity) {
   const edge::ProtocolLimits limits;
   edge::pb::Capabilities caps;
   edge::pb::ModelInfo& model = *caps.add_models();
   model.set_name(model_facts(*d.session, {}).name);
-  *model.mutable_tokenizer() = identity.id;
+  *model.mutable_tokenizer() = identity;
   caps.set_max_context(static_cast<uint32_t>(d.session->engine().limits().n_ctx));
   caps.set_max_nodes(static_cast<uint32_t>(limits.max_nodes));
   caps.set_max_depth(static_cast<uint32_t>(limits.max_nodes));
@@ -105,15 +105,15 @@ edge::pb::Capabilities assumed(const Drafting& d, const edge::TokenizerIdentity&
 }
 
 edge::EdgeLoopOptions loop_options(const EdgeOptions& o, const edge::pb::Capabilities& caps,
-                                   const edge::TokenizerIdentity& identity) {
+                                   const edge::pb::TokenizerId& identity) {
   edge::EdgeLoopOptions l;
   edge::ProtocolLimits& limits = l.session.limits;
-  limits.n_vocab = static_cast<int>(identity.id.vocab_size());
+  limits.n_vocab = static_cast<int>(identity.vocab_size());
   limits.max_context = static_cast<int>(caps.max_context());
   limits.max_nodes = static_cast<int>(caps.max_nodes());
   limits.max_branches = static_cast<int>(caps.max_branches());
   l.session.patience_us = int64_t{o.patience_s} * 1'000'000;
-  l.tokenizer = identity.id;
+  l.tokenizer = identity;
   l.tokenizer.clear_probes();
   l.max_guesses = o.max_guesses;
   l.mode = edge_mode(o);
@@ -171,10 +171,10 @@ void run_edge(EdgeOptions o) {
   std::optional<edge::pb::Capabilities> caps = ask_server(*connector, o, signals, stopped);
   if (stopped) return;
   Drafting drafting = load_drafting(o, caps ? static_cast<int>(caps->max_context()) : 0);
-  const edge::TokenizerIdentity identity = edge::identify(
+  const edge::pb::TokenizerId identity = edge::identify(
       *drafting.tokenizer, drafting.metadata().find_string("tokenizer.chat_template").value_or(""));
   if (!caps) caps = assumed(drafting, identity);
-  edge::check_compatible(caps->models(0).tokenizer(), identity.id);
+  edge::check_compatible(caps->models(0).tokenizer(), identity);
   Speculator speculator(std::move(drafting.drafter),
                         {.max_nodes = o.max_nodes, .row_share = kRowShare, .adaptive = !o.always});
   edge::EdgeService service(*connector, speculator, *drafting.tokenizer,

@@ -26,6 +26,8 @@ void add_edge_port_options(CLI::App& app, EdgePortOptions& o) {
       ->check(CLI::Range(0, 65535));
   app.add_option("--edge-client-ca", o.client_ca,
                  "PEM: edges show a certificate of this authority (wants --tls-cert)");
+  app.add_option("--edge-deny", o.denied,
+                 "name in a certificate that is not accepted any more; may be given often");
   app.add_option("--edge-sessions", o.max_sessions, "most answers of edges at once")
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--edge-resume", o.resume_s, "seconds that an answer waits for a lost edge")
@@ -35,6 +37,8 @@ void add_edge_port_options(CLI::App& app, EdgePortOptions& o) {
          "when a step of drafts begins. go: with whoever is there; coalesce: a little later "
          "if that saves time on the whole; halves: with half of all, as published")
       ->check(CLI::IsMember(kBatchings));
+  app.add_option("--edge-pad", o.pad, "bytes: frames to edges grow to multiples of it")
+      ->check(CLI::Range(0, 4096));
   app.add_flag("--edge-no-stream", o.no_stream,
                "verify drafts only: an edge may not have this machine write by itself");
   app.add_option("--edge-rows", o.rows_per_s, "rows per second that a tenant may have verified")
@@ -72,6 +76,8 @@ EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, ModelSessi
   grpc.host = http.config.host;
   grpc.port = o.port;
   grpc.keys = http.config.keys;
+  grpc.denied = o.denied;
+  grpc.pad_bytes = o.pad;
   grpc.max_frame_bytes = edge::max_frame_bytes(server.limits);
   if (!http.tls.certificate.empty()) {
     grpc.certificate = read_text_file(http.tls.certificate, "tls");

@@ -16,6 +16,8 @@ struct EdgePortOptions {
   int max_sessions = 256;
   int resume_s = 30;
   bool no_stream = false;
+  int pad = 0;
+  std::vector<std::string> denied;
   double rows_per_s = 0;
   std::string batching = "coalesce";
   bool on() const { return port >= 0; }

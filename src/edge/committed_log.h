@@ -7,6 +7,9 @@
 
 namespace hob::edge {
 
+// What hot messages carry of a hash.
+inline uint32_t low_bits(uint64_t hash) { return static_cast<uint32_t>(hash); }
+
 class CommittedLog {
  public:
   CommittedLog() = default;

@@ -69,8 +69,8 @@ std::string difference(const pb::TokenizerId& server, const pb::TokenizerId& edg
 
 }  // namespace
 
-TokenizerIdentity identify(const Tokenizer& tokenizer, std::string_view chat_template) {
-  TokenizerIdentity out;
+pb::TokenizerId identify(const Tokenizer& tokenizer, std::string_view chat_template) {
+  pb::TokenizerId out;
   Digested vocabulary;
   for (TokenId id = 0; id < tokenizer.n_vocab(); id++) {
     vocabulary.add(tokenizer.piece(id, true));
@@ -78,7 +78,7 @@ TokenizerIdentity identify(const Tokenizer& tokenizer, std::string_view chat_tem
   }
   Digested rules;
   for (const std::string_view text : kProbes) {
-    pb::Probe& probe = *out.id.add_probes();
+    pb::Probe& probe = *out.add_probes();
     // A string field holds valid UTF-8 only; the last probe travels as a name.
     const bool broken = text.front() == '\xff';
     probe.set_text(broken ? "(bytes that are no UTF-8)" : std::string(text));
@@ -88,14 +88,14 @@ TokenizerIdentity identify(const Tokenizer& tokenizer, std::string_view chat_tem
     }
     rules.add("");
   }
-  out.id.set_vocab_sha256(vocabulary.sha256());
-  out.id.set_rules_sha256(rules.sha256());
+  out.set_vocab_sha256(vocabulary.sha256());
+  out.set_rules_sha256(rules.sha256());
   Digested of_template;
   of_template.add(chat_template);
-  out.id.set_template_sha256(of_template.sha256());
-  out.id.set_vocab_size(static_cast<uint32_t>(tokenizer.n_vocab()));
+  out.set_template_sha256(of_template.sha256());
+  out.set_vocab_size(static_cast<uint32_t>(tokenizer.n_vocab()));
   for (const TokenId id : {tokenizer.bos(), tokenizer.eos()})
-    if (id >= 0) out.id.add_bos_eos_ids(static_cast<uint32_t>(id));
+    if (id >= 0) out.add_bos_eos_ids(static_cast<uint32_t>(id));
   return out;
 }
 

@@ -10,11 +10,8 @@
 
 namespace hob::edge {
 
-struct TokenizerIdentity {
-  pb::TokenizerId id;
-};
-
-TokenizerIdentity identify(const Tokenizer& tokenizer, std::string_view chat_template);
+// Fingerprints and probes of both.
+pb::TokenizerId identify(const Tokenizer& tokenizer, std::string_view chat_template);
 
 // Throws Error(kInvalidArgument) unless ids mean the same on both sides. The chat template may
 // differ: only the edge renders it. An edge that names no fingerprint is taken at its word.

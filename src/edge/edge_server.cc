@@ -251,7 +251,7 @@ RowQuota* EdgeServer::Registry::quota_of(const std::string& principal) {
 
 std::shared_ptr<EdgeServer::Session> EdgeServer::Registry::open(const pb::Open& open,
                                                                 const std::string& principal) {
-  check_compatible(options.tokenizer.id, open.tokenizer());
+  check_compatible(options.tokenizer, open.tokenizer());
   const std::string& model = open.model();
   if (!model.empty() && model != options.model &&
       std::find(options.aliases.begin(), options.aliases.end(), model) == options.aliases.end())
@@ -386,13 +386,13 @@ pb::Capabilities EdgeServer::capabilities(const pb::CapabilitiesRequest& request
   if (request.min_minor() > kMinor)
     fail(Code::kUnimplemented, "[edge] expected an edge that speaks edgespec.v1.{}, it wants 1.{}",
          kMinor, request.min_minor());
-  check_compatible(o.tokenizer.id, request.tokenizer());
+  check_compatible(o.tokenizer, request.tokenizer());
   pb::Capabilities c;
   c.set_minor(std::min(kMinor, request.max_minor()));
   pb::ModelInfo& m = *c.add_models();
   m.set_name(o.model);
   m.set_weights_digest(o.weights_digest);
-  *m.mutable_tokenizer() = o.tokenizer.id;
+  *m.mutable_tokenizer() = o.tokenizer;
   for (const pb::AcceptRule rule : {pb::GREEDY_MATCH, pb::SAMPLE_MATCH, pb::GUMBEL_COUPLED})
     c.add_rules(rule);
   c.set_max_nodes(static_cast<uint32_t>(o.limits.max_nodes));

@@ -34,12 +34,12 @@ struct EdgeServerOptions {
   std::string model;  // what edges may call it; "" in Open means it too
   std::vector<std::string> aliases;
   std::string weights_digest;
-  TokenizerIdentity tokenizer;
+  pb::TokenizerId tokenizer;  // compatibility.h
   std::chrono::milliseconds resume_ttl{30'000};
   int max_sessions = 256;  // attached or waiting, of all tenants
   int max_tenant_sessions = 256;
   bool may_stream = true;  // decode by itself when an edge wishes so
-  double rows_per_s = 0;  // of a tenant; 0 = no limit
+  double rows_per_s = 0;   // of a tenant; 0 = no limit
   // Tests and simulators bring their own.
   std::function<int64_t()> now_us;
   std::function<std::string(size_t n_bytes)> random_bytes;

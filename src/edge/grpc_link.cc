@@ -31,7 +31,7 @@ class StreamCall : public grpc::ClientBidiReactor<pb::ClientFrame, pb::ServerFra
   }
 
   void send(pb::ClientFrame frame) {
-    pad(frame);
+    pad_frame(frame, pad_bytes_);
     const std::lock_guard lock(mutex_);
     if (closing_) return;
     queue_.push_back(std::move(frame));
@@ -79,14 +79,6 @@ class StreamCall : public grpc::ClientBidiReactor<pb::ClientFrame, pb::ServerFra
   }
 
  private:
-  void pad(pb::ClientFrame& frame) const {
-    if (pad_bytes_ <= 0) return;
-    constexpr size_t kFieldBytes = 3;  // tag and length of the field, at most
-    const auto unit = static_cast<size_t>(pad_bytes_);
-    const size_t size = frame.ByteSizeLong() + kFieldBytes;
-    frame.mutable_pad()->assign((size + unit - 1) / unit * unit - size, '\0');
-  }
-
   // Under the mutex: no writes after those in the queue.
   void end() {
     if (closing_) return;

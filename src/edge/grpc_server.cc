@@ -20,6 +20,8 @@ constexpr size_t kMostWaitingFrames = 256;
 
 using StreamReactor = grpc::ServerBidiReactor<pb::ClientFrame, pb::ServerFrame>;
 
+const std::string kCertificate = "cert:";  // begins such a principal
+
 // Who the edge is: its key or its certificate. Throws Error.
 std::string principal_of(const grpc::CallbackServerContext& context, const ApiKeys& keys) {
   if (!keys.empty()) {
@@ -32,7 +34,7 @@ std::string principal_of(const grpc::CallbackServerContext& context, const ApiKe
   const auto auth = context.auth_context();
   if (!auth || !auth->IsPeerAuthenticated()) return "";
   for (const grpc::string_ref& name : auth->GetPeerIdentity())
-    return "cert:" + std::string(name.data(), name.size());
+    return kCertificate + std::string(name.data(), name.size());
   return "";
 }
 
@@ -40,8 +42,10 @@ std::string principal_of(const grpc::CallbackServerContext& context, const ApiKe
 // at a time. gRPC owns it until OnDone().
 class StreamCall : public StreamReactor {
  public:
-  StreamCall(EdgeServer& server, const std::string& principal)
-      : down_(std::make_shared<Down>(this)), stream_(server.connect(principal, down_)) {
+  StreamCall(EdgeServer& server, const std::string& principal, int pad_bytes)
+      : pad_bytes_(pad_bytes),
+        down_(std::make_shared<Down>(this)),
+        stream_(server.connect(principal, down_)) {
     StartRead(&incoming_);
   }
 
@@ -88,6 +92,7 @@ class StreamCall : public StreamReactor {
   };
 
   void write(pb::ServerFrame frame) {
+    pad_frame(frame, pad_bytes_);
     const std::lock_guard lock(mutex_);
     if (ending_) return;
     if (queue_.size() >= kMostWaitingFrames) {
@@ -119,6 +124,7 @@ class StreamCall : public StreamReactor {
     }
   }
 
+  const int pad_bytes_;
   pb::ClientFrame incoming_;
   std::mutex mutex_;
   std::deque<pb::ServerFrame> queue_;
@@ -136,7 +142,8 @@ class RefusedCall : public StreamReactor {
 
 class Service : public pb::EdgeSpec::CallbackService {
  public:
-  Service(EdgeServer& server, const ApiKeys& keys) : server_(server), keys_(keys) {}
+  Service(EdgeServer& server, const GrpcServerOptions& options)
+      : server_(server), options_(options) {}
 
   grpc::ServerUnaryReactor* GetCapabilities(grpc::CallbackServerContext* context,
                                             const pb::CapabilitiesRequest* request,
@@ -157,21 +164,25 @@ class Service : public pb::EdgeSpec::CallbackService {
     std::string principal;
     const grpc::Status status = admit(*context, principal);
     if (!status.ok()) return new RefusedCall(status);
-    return new StreamCall(server_, principal);
+    return new StreamCall(server_, principal, options_.pad_bytes);
   }
 
  private:
   grpc::Status admit(const grpc::CallbackServerContext& context, std::string& principal) const {
     try {
-      principal = principal_of(context, keys_);
+      principal = principal_of(context, options_.keys);
     } catch (const ApiError& e) {
       return {grpc::StatusCode::UNAUTHENTICATED, e.what()};
     }
+    for (const std::string& name : options_.denied)
+      if (principal == kCertificate + name)
+        return {grpc::StatusCode::PERMISSION_DENIED,
+                "[edge] expected a certificate that has not been withdrawn"};
     return grpc::Status::OK;
   }
 
   EdgeServer& server_;
-  const ApiKeys& keys_;
+  const GrpcServerOptions& options_;
 };
 
 std::shared_ptr<grpc::ServerCredentials> credentials(const GrpcServerOptions& o) {
@@ -187,7 +198,7 @@ std::shared_ptr<grpc::ServerCredentials> credentials(const GrpcServerOptions& o)
 }  // namespace
 
 struct GrpcServer::Impl {
-  Impl(EdgeServer& s, const GrpcServerOptions& o) : options(o), service(s, options.keys) {}
+  Impl(EdgeServer& s, const GrpcServerOptions& o) : options(o), service(s, options) {}
   void listen(EdgeServer& server);
 
   const GrpcServerOptions options;

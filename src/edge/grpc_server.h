@@ -2,6 +2,7 @@
 // edgespec.v1 over gRPC, the server's side.
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "edge/edge_server.h"
 #include "serve/auth.h"
@@ -14,8 +15,10 @@ struct GrpcServerOptions {
   // PEM texts. With a certificate: TLS; with client_ca besides: mTLS, and an edge's tenant is its
   // certificate's name.
   std::string certificate, key, client_ca;
-  ApiKeys keys;  // not empty: edges need one, and their tenant is that
+  std::vector<std::string> denied;  // names of certificates that are not accepted any more
+  ApiKeys keys;                     // not empty: edges need one, and their tenant is that
   size_t max_frame_bytes = 1 << 20;
+  int pad_bytes = 0;       // frames grow to multiples of it
   int max_streams = 1024;  // of one connection
 };
 

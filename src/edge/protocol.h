@@ -61,6 +61,16 @@ std::vector<int32_t> ids_from(const google::protobuf::RepeatedField<uint32_t>& i
 // All of the request that travels: not what only makes text of tokens (stop strings).
 pb::Open open_from(const CompletionRequest& request, uint32_t choice);
 
+// Grows a frame to a multiple of `unit` bytes, so that its size tells less; 0 = not at all.
+template <typename Frame>
+void pad_frame(Frame& frame, int unit) {
+  if (unit <= 0) return;
+  constexpr size_t kFieldBytes = 3;  // tag and length of the field, at most
+  const auto n = static_cast<size_t>(unit);
+  const size_t size = frame.ByteSizeLong() + kFieldBytes;
+  frame.mutable_pad()->assign((size + n - 1) / n * n - size, '\0');
+}
+
 // The node that these tokens lead to, each the child of the one before. `path` gets them; fewer
 // when the tree ends before.
 std::vector<int32_t> follow(const DraftTree& tree, std::span<const int32_t> tokens);

@@ -80,8 +80,8 @@ class Simulation {
     // At the server:
     std::optional<DraftTree> offered;
     bool wants_first = false;  // round 0
-    int64_t offered_us = 0, decided_us = -1;
-    double think_s = 0;
+    int64_t offered_us = 0;
+    ThinkTime think;
     int n_own = 0;  // without edges: tokens so far
   };
 
@@ -270,10 +270,7 @@ class Simulation {
     if (actions.offer) {
       u.offered = std::move(actions.offer->tree);
       u.offered_us = agenda_.now();
-      if (u.decided_us >= 0) {
-        const double think = static_cast<double>(agenda_.now() - u.decided_us) * 1e-6;
-        u.think_s = u.think_s == 0 ? think : u.think_s + 0.25 * (think - u.think_s);
-      }
+      u.think.offered(now_s());
     }
     if (actions.cancel) {
       u.offered.reset();
@@ -299,7 +296,7 @@ class Simulation {
       u->server.reset();
       u->offered.reset();
       u->wants_first = false;
-      u->decided_us = -1;
+      u->think.forget_decision();
       u->link++;
       if (o_.system == SimSystem::kEdge && !u->done) u->client.on_disconnected(agenda_.now());
     }
@@ -307,6 +304,7 @@ class Simulation {
       if (o_.system == SimSystem::kEdge && !user(i).done && user(i).link > 1) after(i);
   }
 
+  double now_s() const { return static_cast<double>(agenda_.now()) * 1e-6; }
   bool ready(const User& u) const { return !u.done && (u.offered || u.wants_first); }
 
   double wait_s() {
@@ -322,9 +320,8 @@ class Simulation {
         in.n_ready++;
         in.waited_s =
             std::max(in.waited_s, static_cast<double>(agenda_.now() - u.offered_us) * 1e-6);
-      } else if (u.think_s > 0) {
-        const double in_s = u.think_s - static_cast<double>(agenda_.now() - u.decided_us) * 1e-6;
-        if (in_s > 0) expected_.push_back(in_s);
+      } else if (const auto in_s = u.think.expected_in_s(now_s())) {
+        expected_.push_back(*in_s);
       }
     }
     std::sort(expected_.begin(), expected_.end());
@@ -393,7 +390,7 @@ class Simulation {
       if (at == DraftTree::kRoot) break;
     }
     if (position == last) d.finish = FinishReason::kLength;
-    u.decided_us = agenda_.now();
+    u.think.decided(now_s());
     carry_out(i, u.server->on_delta(d, agenda_.now()));
     if (d.finish) carry_out(i, u.server->on_end(nullptr));
   }

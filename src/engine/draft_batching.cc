@@ -22,6 +22,17 @@ double StepCost::row_s() const {
 
 double StepCost::fixed_s() const { return n_ > 0 ? std::max(0.0, (y_ - row_s() * x_) / n_) : 0; }
 
+void ThinkTime::offered(double now_s) {
+  if (!decided_s_) return;
+  const double took_s = now_s - *decided_s_;
+  usual_s_ = usual_s_ ? *usual_s_ + kWeight * (took_s - *usual_s_) : took_s;
+}
+
+std::optional<double> ThinkTime::expected_in_s(double now_s) const {
+  if (!decided_s_ || !usual_s_ || *decided_s_ + *usual_s_ <= now_s) return std::nullopt;
+  return *decided_s_ + *usual_s_ - now_s;
+}
+
 namespace {
 
 // Going now, further draft i begins when this step ends; waiting for k of them, all begin at the

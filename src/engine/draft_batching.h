@@ -5,6 +5,7 @@
 // simulator ask. Ref: research notes, specedge §3.1 (two alternating halves lose while a step's
 // cost is flat), §4.4 "coalesce-or-go".
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace hob {
@@ -26,6 +27,21 @@ class StepCost {
   // The weight of the newest step: about the last fifty count.
   static constexpr double kWeight = 0.02;
   double n_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;  // decayed sums
+};
+
+// How long a drafter takes, from what became of one draft to the next one. Times in seconds of any
+// one clock.
+class ThinkTime {
+ public:
+  void decided(double now_s) { decided_s_ = now_s; }
+  void offered(double now_s);
+  void forget_decision() { decided_s_.reset(); }
+  // Until the next draft is due; none = nobody knows, or it is late.
+  std::optional<double> expected_in_s(double now_s) const;
+
+ private:
+  static constexpr double kWeight = 0.25;  // of the newest
+  std::optional<double> decided_s_, usual_s_;
 };
 
 struct DraftBatchingInput {

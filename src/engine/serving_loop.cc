@@ -113,10 +113,7 @@ void ServingLoop::set_self_decoding(const std::string& id, bool on) {
 
 void ServingLoop::note_offer(Sequence& s, TimePoint now) {
   s.offered_at = now;
-  if (s.decided_at == TimePoint()) return;
-  constexpr double kWeight = 0.25;
-  const double think_s = seconds_between(s.decided_at, now);
-  s.think_s = s.think_s == 0 ? think_s : s.think_s + kWeight * (think_s - s.think_s);
+  s.think.offered(seconds(now));
 }
 
 // Only where drafts are all that the step would have: prompts and decodes wait for nobody.
@@ -135,9 +132,8 @@ double ServingLoop::draft_wait_s(TimePoint now) {
       in.n_ready++;
       in.waited_s = std::max(in.waited_s, seconds_between(s->offered_at, now));
       n_rows += 1 + s->offered->size();
-    } else if (s->think_s > 0) {
-      const double in_s = s->think_s - seconds_between(s->decided_at, now);
-      if (in_s > 0) expected_.push_back(in_s);
+    } else if (const auto in_s = s->think.expected_in_s(seconds(now))) {
+      expected_.push_back(*in_s);
     }
   }
   std::sort(expected_.begin(), expected_.end());

@@ -50,8 +50,8 @@ struct ServingLoop::Sequence {
   // client_drafts only: the tree to verify next, until a step has.
   std::optional<DraftTree> offered;
   bool self_decoding = false;
-  TimePoint offered_at, decided_at;  // the last offer; the last step that brought tokens
-  double think_s = 0;                // from one to the other, smoothed; 0 = unknown
+  TimePoint offered_at;
+  ThinkTime think;  // of the client
   std::exception_ptr error;          // of this step
 
   bool carries_all() const { return !request->prompt_done; }

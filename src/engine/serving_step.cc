@@ -319,7 +319,7 @@ void ServingLoop::accept_tokens(Sequence& s) {
   std::optional<int> n_draft_nodes;
   if (s.offered) n_draft_nodes = s.draft.size();
   s.offered.reset();
-  s.decided_at = std::chrono::steady_clock::now();
+  s.think.decided(seconds(std::chrono::steady_clock::now()));
   ChoiceOutput& output = r.choices[static_cast<size_t>(s.choice)];
   for (Sequence::Sampled& x : sampled) {
     stats_.n_generated_tok++;

@@ -43,7 +43,7 @@ class EdgeTest(HobTest):
         return out
 
     def test_answers_are_the_servers(self):
-        verifier = Verifier(self)
+        verifier = Verifier(self, "--edge-pad", 256)
         expected = self.answers(verifier)
         for flags in [{}, {"draft": TINY}, {"draft": DATA / "model" / "llama.gguf"}]:
             for args in [[], ["--draft-always"], ["--draft-always", "--guesses", 0], ["--pad", 256]]:
@@ -247,6 +247,10 @@ class EdgeTest(HobTest):
         edge = Edge(self, port, *mine)
         self.assertEqual(len(self.answers(edge, BODIES[:1])), 1)
         to = ["edge", "--server", f"127.0.0.1:{port}", "--draft", "ngram", "--tokenizer", TINY, "--quiet", "--port", 0]
+        strict = Server(self, "--edge-port", 0, "--tls-cert", server_cert, "--tls-key", server_key, "--edge-client-ca",
+                        client_cert, "--edge-deny", "someone", "--edge-deny", "127.0.0.1")
+        strict_port = int(re.search(r"edges on port (\d+)", strict.wait_for("edges on port")).group(1))
+        self.refused(1, "withdrawn", *to[:2], f"127.0.0.1:{strict_port}", *to[3:], *mine)
         for wrong in [[], ["--server-ca", server_cert], ["--server-ca", other_cert, *mine[2:]],
                       ["--server-ca", server_cert, "--client-cert", other_cert, "--client-key", other_key]]:
             with self.subTest(wrong=wrong):

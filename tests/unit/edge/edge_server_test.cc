@@ -199,7 +199,7 @@ TEST_F(EdgeServerTest, AnotherVersionIsRefused) {
 
 TEST_F(EdgeServerTest, AnotherTokenizerIsNamed) {
   pb::CapabilitiesRequest r;
-  *r.mutable_tokenizer() = identify(tokenizer, "").id;
+  *r.mutable_tokenizer() = identify(tokenizer, "");
   EXPECT_NO_THROW(server.capabilities(r));
   r.mutable_tokenizer()->set_rules_sha256("other");
   r.mutable_tokenizer()->mutable_probes(3)->set_ids(0, 77);

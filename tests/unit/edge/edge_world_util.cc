@@ -173,7 +173,7 @@ EdgeLoopOptions test_loop_options(const Tokenizer& tokenizer, uint64_t seed) {
   o.session.least_silence_us = 20'000;
   o.session.most_silence_us = 60'000;
   o.session.patience_us = 120'000'000;
-  o.tokenizer = identify(tokenizer, "").id;
+  o.tokenizer = identify(tokenizer, "");
   o.tokenizer.clear_probes();
   o.model = "tiny";
   o.max_depth = 8;

@@ -194,6 +194,7 @@ class Driver {
     if (!engine_runs_) return;
     CompletionDelta d;
     d.of_draft = offered_;
+    d.n_draft_nodes = in_.next() % 8;
     offered_ = false;
     for (int n = in_.next() % 3 + 1; n > 0; n--) d.tokens.push_back(in_.next() % kVocab);
     if (in_.next() % 16 == 0) d.finish = FinishReason::kStop;

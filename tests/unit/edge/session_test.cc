@@ -205,6 +205,56 @@ TEST_F(Session, AGuessThatFitsIsVerifiedAtOnce) {
   EXPECT_EQ(a.offer->tree.tokens, (std::vector<int32_t>{31}));
 }
 
+// What had no room was drafted and sent in vain: the verdict says how much is worth it.
+TEST_F(Session, ACutTreeIsAPriceThatFallsAgain) {
+  DraftTree tree;
+  for (int i = 0; i < 32; i++) tree.add(21 + i, i - 1);
+  const auto round = [&](uint32_t r, int n_nodes, int n_verified) {
+    DraftTree part = tree;
+    part.resize(n_nodes);
+    session.on_frame(draft(r, part), 0);
+    CompletionDelta d = delta({500});
+    d.n_draft_nodes = n_verified;
+    return session.on_delta(d, 0).frames.at(0).verdict().next_nodes();
+  };
+  EXPECT_EQ(round(1, 20, 20), 0u);  // no advice
+  EXPECT_EQ(round(2, 20, 6), 7u);   // six nodes
+  EXPECT_EQ(round(3, 6, 6), 9u);    // two more
+  EXPECT_EQ(round(4, 3, 3), 9u);    // it sent less than it might: nothing new is known
+  EXPECT_EQ(round(5, 8, 1), 2u);
+  uint32_t r = 6;
+  while (r < 30 && round(r, 32, 32) > 0) r++;
+  EXPECT_LT(r, 30u);  // back to no advice
+}
+
+TEST_F(Session, AServerThatVerifiesOnlySaysSo) {
+  ServerSession strict({.limits = limits(), .session_id = "s", .may_stream = false});
+  pb::Open open = some_open();
+  open.set_mode(pb::SERVER_STREAM);
+  const ServerActions a = strict.open(open, 1, "token");
+  EXPECT_FALSE(a.self_decoding.value_or(false));
+  ASSERT_EQ(a.frames.size(), 2u);
+  EXPECT_EQ(a.frames[1].mode().mode(), pb::TREE);
+  EXPECT_FALSE(a.frames[1].mode().reason().empty());
+}
+
+// The engine had a token of its own under way when the edge began to draft again: the round that
+// met it has not begun, and its number is free.
+TEST_F(Session, ARoundThatMetAStreamedTokenHasNotBegun) {
+  pb::ClientFrame mode;
+  mode.set_epoch(1);
+  mode.mutable_set_mode()->set_mode(pb::SERVER_STREAM);
+  EXPECT_TRUE(session.on_frame(mode, 0).self_decoding.value_or(false));
+  session.on_delta(delta({21}, false), 0);
+  mode.mutable_set_mode()->set_mode(pb::TREE);
+  EXPECT_FALSE(session.on_frame(mode, 0).self_decoding.value_or(true));
+  EXPECT_TRUE(session.on_frame(draft(1, chain({30})), 0).offer);
+  const ServerActions a = session.on_delta(delta({22}, false), 0);
+  EXPECT_EQ(a.frames.at(0).verdict().round(), 0u);
+  EXPECT_EQ(a.frames[0].verdict().streamed_size(), 1);
+  EXPECT_TRUE(session.on_frame(draft(1, chain({23})), 0).offer);
+}
+
 TEST_F(Session, AQuotaCutsTreesBeforeItMakesThemWait) {
   TokenBucket bucket(10, 5);  // holds ten rows
   ServerSession s({.limits = limits(), .session_id = "s", .quota = &bucket});
@@ -360,6 +410,68 @@ TEST_F(Client, GuessesBeyondTheLimitsStayBehind) {
   const std::vector<pb::ClientFrame> frames = client.take_frames();
   ASSERT_EQ(frames.size(), 1u);
   EXPECT_EQ(frames[0].draft().optimistic().branch_size(), 4);  // 128 nodes are allowed, 120 fit
+}
+
+TEST_F(Client, SendsNoMoreThanItsCreditAndThePrice) {
+  pb::ServerFrame credit = frame();
+  credit.mutable_credit()->set_max_nodes(10);
+  credit.mutable_credit()->set_max_branches(2);
+  client.on_frame(credit, kStart);
+  EXPECT_EQ(client.max_nodes(), 10);
+  EXPECT_EQ(client.max_branches(), 2);
+  pb::ServerFrame f = verdict({20});
+  f.mutable_verdict()->set_next_nodes(4);
+  client.on_frame(f, kStart);
+  EXPECT_EQ(client.max_nodes(), 3);
+  client.send_tree(chain({21, 22, 23, 24, 25}), 0, kStart);
+  const std::vector<pb::ClientFrame> frames = client.take_frames();
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].draft().tree().token_size(), 3);
+  f = verdict({21}, {});
+  f.mutable_verdict()->set_round(1);
+  client.on_frame(f, kStart);
+  EXPECT_EQ(client.max_nodes(), 10);  // no advice any more
+  credit.mutable_credit()->set_max_nodes(1000);
+  client.on_frame(credit, kStart);
+  EXPECT_EQ(client.max_nodes(), limits().max_nodes);  // not more than it can have
+}
+
+// A change of mode waits for the round's end, and drafts wait for the server's word.
+TEST_F(Client, ModesChangeBetweenRounds) {
+  client.on_frame(verdict({20}), kStart);
+  client.send_tree(chain({21}), 0, kStart);
+  client.set_mode(pb::SERVER_STREAM);
+  EXPECT_EQ(client.take_frames().size(), 1u);  // the draft alone
+  EXPECT_FALSE(client.may_guess());
+  pb::ServerFrame f = verdict({30});
+  f.mutable_verdict()->set_round(1);
+  client.on_frame(f, kStart);
+  EXPECT_EQ(client.status(), ClientSession::Status::kStreaming);
+  ASSERT_EQ(client.take_frames().at(0).set_mode().mode(), pb::SERVER_STREAM);
+  client.set_mode(pb::TREE);
+  EXPECT_EQ(client.take_frames().at(0).set_mode().mode(), pb::TREE);
+  EXPECT_FALSE(client.may_draft(kStart));
+  f = frame();
+  f.mutable_mode()->set_mode(pb::SERVER_STREAM);  // the answer to the first wish
+  client.on_frame(f, kStart);
+  EXPECT_FALSE(client.may_draft(kStart));
+  f.mutable_mode()->set_mode(pb::TREE);
+  client.on_frame(f, kStart);
+  EXPECT_TRUE(client.may_draft(kStart));
+}
+
+TEST_F(Client, DraftsWhenTheServerWillNotWrite) {
+  client.on_frame(verdict({20}), kStart);
+  client.set_mode(pb::SERVER_STREAM);
+  pb::ServerFrame f = frame();
+  f.mutable_mode()->set_mode(pb::TREE);
+  f.mutable_mode()->set_reason("no");
+  client.on_frame(f, kStart);
+  EXPECT_TRUE(client.stream_refused());
+  EXPECT_TRUE(client.may_draft(kStart));
+  client.take_frames();
+  client.set_mode(pb::SERVER_STREAM);
+  EXPECT_TRUE(client.take_frames().empty());
 }
 
 TEST_F(Client, AWrongHashIsDoubted) {

@@ -39,6 +39,23 @@ TEST(DraftBatching, HalvesWaitForHalf) {
   EXPECT_EQ(wait(1, {0.01}, 1, 0, DraftBatching::kGo), 0);
 }
 
+TEST(ThinkTime, ExpectsTheUsual) {
+  ThinkTime t;
+  t.offered(1);
+  EXPECT_FALSE(t.expected_in_s(1));  // nothing has been decided
+  t.decided(2);
+  EXPECT_FALSE(t.expected_in_s(2));  // never seen
+  t.offered(2.4);
+  t.decided(3);
+  EXPECT_NEAR(*t.expected_in_s(3.1), 0.3, 1e-9);
+  EXPECT_FALSE(t.expected_in_s(3.5));  // late
+  t.offered(3.8);
+  t.decided(4);
+  EXPECT_NEAR(*t.expected_in_s(4), 0.5, 1e-9);  // a quarter of the way to .8
+  t.forget_decision();
+  EXPECT_FALSE(t.expected_in_s(4));
+}
+
 TEST(StepCost, LearnsBothParts) {
   StepCost cost;
   EXPECT_EQ(cost.fixed_s(), 0);

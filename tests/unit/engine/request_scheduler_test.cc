@@ -157,6 +157,22 @@ TEST(RequestScheduler, WhoIsInHisTurnKeepsIt) {
   EXPECT_EQ(rows().size(), 4u);
 }
 
+// Turns go round whatever is due; among those whose turn it is, who is due first begins.
+TEST(RequestScheduler, WhoIsDueFirstBegins) {
+  std::vector<RequestView> all{running(0, 50), running(1, 50), running(2, 50)};
+  all[1].deadline_s = 9;
+  all[2].deadline_s = 5;
+  const ServeLimits one{.max_rows = 1, .max_logit_rows = 1, .max_seqs = 8};
+  std::vector<int> order;
+  for (int step = 1; step <= 6; step++) {
+    const Plan p = plan_of(all, one, 100);
+    ASSERT_EQ(p.rows.size(), 1u);
+    order.push_back(p.rows.begin()->first);
+    all[static_cast<size_t>(order.back())].last_step = step;
+  }
+  EXPECT_EQ(order, (Ids{2, 1, 0, 2, 1, 0}));
+}
+
 TEST(RequestScheduler, AdmissionLeavesRoomForWhatRunsToGrow) {
   std::vector<RequestView> r = {running(0, 20), running(1, 30), waiting(2, 10)};
   r[0].n_more_tok = 1000;  // two blocks
