@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/size_parse.h"
+#include "command.h"
 #include "output.h"
 #include "speculative/combined_drafter.h"
 #include "speculative/model_drafter.h"
@@ -58,9 +59,11 @@ DraftSource::DraftSource(const std::string& text) {
   if (text != kNgram) model = ngram ? text.substr(both.size()) : text;
 }
 
-std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session) {
+std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session,
+                                      double pass_floor_ms) {
   if (!session) return make_ngram_drafter();
-  std::unique_ptr<Drafter> model = make_model_drafter(session->engine(), {});
+  std::unique_ptr<Drafter> model =
+      make_model_drafter(session->engine(), {.pass_floor_s = pass_floor_ms * 1e-3});
   return source.ngram ? make_combined_drafter(make_ngram_drafter(), std::move(model))
                       : std::move(model);
 }
@@ -74,6 +77,10 @@ void add_draft_options(CLI::App& app, DraftOptions& options) {
       ->check(CLI::Range(1, 64));
   app.add_flag("--draft-always", options.always, "verify whole drafts, also where that is slower")
       ->group("");  // for measurements
+  app.add_option("--draft-floor", options.pass_floor_ms,
+                 "ms that a pass of the draft model takes at least")
+      ->group("")
+      ->check(number_in(0, 1e4));
 }
 
 void reserve_rows(const DraftOptions& draft, SessionOptions& session) {
@@ -100,10 +107,11 @@ std::unique_ptr<Speculator> LocalDraft::speculator(ModelSession& target) const {
   if (session_)
     check_same_vocabulary(*Tokenizer::from_gguf(target.file().metadata()),
                           *Tokenizer::from_gguf(session_->file().metadata()));
-  return std::make_unique<Speculator>(make_drafter(DraftSource(options_.source), session_.get()),
-                                      SpeculationOptions{.max_nodes = options_.max_nodes,
-                                                         .row_share = row_share(target),
-                                                         .adaptive = !options_.always});
+  return std::make_unique<Speculator>(
+      make_drafter(DraftSource(options_.source), session_.get(), options_.pass_floor_ms),
+      SpeculationOptions{.max_nodes = options_.max_nodes,
+                         .row_share = row_share(target),
+                         .adaptive = !options_.always});
 }
 
 }  // namespace hob::app

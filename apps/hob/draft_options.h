@@ -18,12 +18,14 @@ struct DraftSource {
 };
 
 // `session`: of the draft model; null = n-grams alone.
-std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session);
+std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session,
+                                      double pass_floor_ms);
 
 struct DraftOptions {
   std::string source;  // empty = no speculation
   int max_nodes = 16;
-  bool always = false;  // no governor: for measurements
+  bool always = false;       // no governor: for measurements
+  double pass_floor_ms = 0;  // for measurements
   bool on() const { return !source.empty(); }
 };
 

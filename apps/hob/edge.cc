@@ -57,7 +57,7 @@ Drafting load_drafting(EdgeOptions& o, int n_ctx) {
     s.max_logit_rows = ModelDrafterOptions().beam * s.n_seqs;
     d.session = load_session(o.common, plan_model(s));
   }
-  d.drafter = make_drafter(source, d.session.get());
+  d.drafter = make_drafter(source, d.session.get(), o.pass_floor_ms);
   d.tokenizer = Tokenizer::from_gguf(d.metadata());
   return d;
 }

@@ -49,6 +49,10 @@ void add_edge_options(CLI::App& app, EdgeOptions& o) {
   app.add_option("--draft-max", o.max_nodes, "most tokens of a draft")->check(CLI::Range(1, 64));
   app.add_flag("--draft-always", o.always, "send whole drafts, also where that is slower")
       ->group("");
+  app.add_option("--draft-floor", o.pass_floor_ms,
+                 "ms that a pass of the draft model takes at least")
+      ->group("")
+      ->check(number_in(0, 1e4));
   app.add_option("--guesses", o.max_guesses,
                  "likely ends of a round that are sent ahead of its verdict; 0 = none")
       ->check(CLI::Range(0, 16));

@@ -15,7 +15,8 @@ struct EdgeOptions {
   std::string draft, tokenizer, server;
   bool tls = false;
   std::string server_ca, server_name, client_cert, client_key, key_file;
-  bool always = false;  // whole drafts: for measurements
+  bool always = false;       // whole drafts: for measurements
+  double pass_floor_ms = 0;  // for measurements
   std::string mode = "auto", offline = "wait";
   int max_guesses = 16;
   int max_nodes = 16, max_answers = 8, pad = 0;

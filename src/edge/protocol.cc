@@ -144,11 +144,11 @@ CompletionRequest request_from(const pb::Open& open, std::span<const int32_t> ta
   r.prompt.insert(r.prompt.end(), tail.begin(), tail.end());
   r.sampling = sampling_from(open.sampling());
   r.first_choice = open.sampling().choice();
-  for (const auto& [token, bias] : open.sampling().logit_bias()) {
-    expect(!std::isnan(bias), "[edge] sampling.logit_bias: expected a number for id {}", token);
-    r.logit_bias.emplace_back(id_from(token, "sampling.logit_bias", limits), bias);
+  for (const pb::Bias& b : open.sampling().logit_bias()) {
+    expect(!std::isnan(b.bias()), "[edge] sampling.logit_bias: expected a number for id {}",
+           b.id());
+    r.logit_bias.emplace_back(id_from(b.id(), "sampling.logit_bias", limits), b.bias());
   }
-  std::sort(r.logit_bias.begin(), r.logit_bias.end());  // a map has no order
   r.stop_token_ids = ids_from(open.stop_ids(), "stop_ids", limits);
   r.ignore_eos = open.ignore_eos();
   r.min_tok = std::max(0, int_from(open.min_new_tokens(), "min_new_tokens") - n_tail);
@@ -181,8 +181,11 @@ pb::Open open_from(const CompletionRequest& r, uint32_t choice) {
   s.set_seed(r.sampling.seed);
   s.set_rule(r.sampling.temperature == 0 ? pb::GREEDY_MATCH : pb::GUMBEL_COUPLED);
   s.set_choice(choice);
-  for (const auto& [token, bias] : r.logit_bias)
-    (*s.mutable_logit_bias())[static_cast<uint32_t>(token)] += bias;
+  for (const auto& [token, bias] : r.logit_bias) {
+    pb::Bias& b = *s.add_logit_bias();
+    b.set_id(static_cast<uint32_t>(token));
+    b.set_bias(bias);
+  }
   for (const int32_t id : r.prompt) open.add_prompt(static_cast<uint32_t>(id));
   for (const int32_t id : r.stop_token_ids) open.add_stop_ids(static_cast<uint32_t>(id));
   if (r.max_tok > 0) open.set_max_new_tokens(static_cast<uint32_t>(r.max_tok));

@@ -81,7 +81,7 @@ bool ServerSession::begin_round(DraftTree tree, int64_t now_us, ServerActions& a
   began_us_ = now_us;
   n_verified_nodes_ += static_cast<uint64_t>(tree.size());
   tree_ = tree;
-  actions.offer = DraftOffer{.base_len = log_.size(), .tree = std::move(tree)};
+  actions.offer = DraftOffer{.base_len = log_.size(), .sent_ahead = false, .tree = std::move(tree)};
   return true;
 }
 
@@ -143,6 +143,7 @@ void ServerSession::try_branch(const pb::Verdict& verdict, int64_t now_us, Serve
   const auto index = static_cast<uint32_t>(hit - branches_.begin());
   pb::ServerFrame& frame = actions.frames.back();
   if (!begin_round(std::move(hit->tree), now_us, actions)) return;
+  actions.offer->sent_ahead = true;
   frame.mutable_verdict()->set_used_branch(index + 1);
 }
 

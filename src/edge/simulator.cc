@@ -270,7 +270,7 @@ class Simulation {
     if (actions.offer) {
       u.offered = std::move(actions.offer->tree);
       u.offered_us = agenda_.now();
-      u.think.offered(now_s());
+      if (!actions.offer->sent_ahead) u.think.offered(now_s());
     }
     if (actions.cancel) {
       u.offered.reset();
@@ -319,7 +319,8 @@ class Simulation {
       if (u.offered) {
         in.n_ready++;
         in.waited_s =
-            std::max(in.waited_s, static_cast<double>(agenda_.now() - u.offered_us) * 1e-6);
+            std::max(in.waited_s,
+                     static_cast<double>(agenda_.now() - std::max(u.offered_us, free_us_)) * 1e-6);
       } else if (const auto in_s = u.think.expected_in_s(now_s())) {
         expected_.push_back(*in_s);
       }
@@ -368,6 +369,7 @@ class Simulation {
     agenda_.at(agenda_.now() + us(seconds),
                [this, batch = std::move(batch), trees = std::move(trees)] {
                  busy_ = false;
+                 free_us_ = agenda_.now();
                  for (size_t k = 0; k < batch.size(); k++) end_step(batch[k], trees[k]);
                  try_step();
                });
@@ -436,6 +438,7 @@ class Simulation {
   ProtocolLimits limits_;
   Agenda agenda_;
   std::vector<std::unique_ptr<User>> users_;
+  int64_t free_us_ = 0;  // since then
   std::vector<double> expected_, gaps_;
   bool busy_ = false, waking_ = false;
   double busy_s_ = 0;

@@ -78,6 +78,8 @@ struct CompletionUsage {
 // its end; an empty one is good for one token.
 struct DraftOffer {
   int base_len = 0;
+  bool sent_ahead =
+      false;  // it was there before its turn: says nothing of how long the client thinks
   DraftTree tree;
 };
 

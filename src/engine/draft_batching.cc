@@ -1,6 +1,7 @@
 #include "engine/draft_batching.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace hob {
 
@@ -25,12 +26,17 @@ double StepCost::fixed_s() const { return n_ > 0 ? std::max(0.0, (y_ - row_s() *
 void ThinkTime::offered(double now_s) {
   if (!decided_s_) return;
   const double took_s = now_s - *decided_s_;
-  usual_s_ = usual_s_ ? *usual_s_ + kWeight * (took_s - *usual_s_) : took_s;
+  if (!usual_s_) usual_s_ = took_s;
+  deviation_s_ += kWeight * (std::abs(took_s - *usual_s_) - deviation_s_);
+  *usual_s_ += kWeight * (took_s - *usual_s_);
 }
 
 std::optional<double> ThinkTime::expected_in_s(double now_s) const {
-  if (!decided_s_ || !usual_s_ || *decided_s_ + *usual_s_ <= now_s) return std::nullopt;
-  return *decided_s_ + *usual_s_ - now_s;
+  if (!decided_s_ || !usual_s_) return std::nullopt;
+  const double due_s = *decided_s_ + *usual_s_;
+  if (now_s < due_s) return due_s - now_s;
+  const double late_s = due_s + kGrace * deviation_s_ + kLeastGrace_s;
+  return now_s < late_s ? std::optional(late_s - now_s) : std::nullopt;
 }
 
 namespace {
@@ -43,7 +49,7 @@ double coalesce(const DraftBatchingInput& in) {
   for (size_t i = 0; i < in.expected_in_s.size(); i++) {
     const double a = in.expected_in_s[i];
     const auto k = static_cast<double>(i + 1);
-    if (in.waited_s + a >= in.fixed_s) break;  // nobody waits longer than a step that he missed
+    if (in.waited_s + a >= in.fixed_s) break;  // nobody is made to wait longer than a step takes
     const double gain = k * (in.fixed_s - a) - in.n_ready * (a + k * in.draft_s);
     if (gain > best) {
       best = gain;

@@ -36,19 +36,23 @@ class ThinkTime {
   void decided(double now_s) { decided_s_ = now_s; }
   void offered(double now_s);
   void forget_decision() { decided_s_.reset(); }
-  // Until the next draft is due; none = nobody knows, or it is late.
+  // Until the next draft is due; when that has passed, until it is late by more than drafts of this
+  // drafter usually are. None = nobody knows, or it is later than that.
   std::optional<double> expected_in_s(double now_s) const;
 
  private:
   static constexpr double kWeight = 0.25;  // of the newest
+  // Waiting until the very moment and no longer would be all in vain half of the time.
+  static constexpr double kGrace = 2, kLeastGrace_s = 0.001;
   std::optional<double> decided_s_, usual_s_;
+  double deviation_s_ = 0;  // mean
 };
 
 struct DraftBatchingInput {
   DraftBatching policy = DraftBatching::kCoalesce;
   int n_ready = 0;      // drafts that are there
   int n_answers = 0;    // that draft, these included
-  double waited_s = 0;  // the longest of those
+  double waited_s = 0;  // the longest of those, since a step could have begun
   double fixed_s = 0;   // of a step
   double draft_s = 0;   // that one more draft adds to it
   // Seconds until each further draft is expected, ascending; what is overdue is not in it.

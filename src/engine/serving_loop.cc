@@ -103,7 +103,7 @@ void ServingLoop::offer_draft(const std::string& id, DraftOffer offer) {
   if (!s || !s->request->prompt_done || s->tokens.size() != static_cast<size_t>(offer.base_len))
     return;
   if (held(*s) && s->seq < 0) s->waiting_since = std::chrono::steady_clock::now();
-  note_offer(*s, std::chrono::steady_clock::now());
+  note_offer(*s, offer.sent_ahead, std::chrono::steady_clock::now());
   s->offered = std::move(offer.tree);
 }
 
@@ -111,9 +111,9 @@ void ServingLoop::set_self_decoding(const std::string& id, bool on) {
   if (Sequence* s = client_sequence(id)) s->self_decoding = on;
 }
 
-void ServingLoop::note_offer(Sequence& s, TimePoint now) {
+void ServingLoop::note_offer(Sequence& s, bool sent_ahead, TimePoint now) {
   s.offered_at = now;
-  s.think.offered(seconds(now));
+  if (!sent_ahead) s.think.offered(seconds(now));
 }
 
 // Only where drafts are all that the step would have: prompts and decodes wait for nobody.
@@ -130,7 +130,7 @@ double ServingLoop::draft_wait_s(TimePoint now) {
     in.n_answers++;
     if (s->offered) {
       in.n_ready++;
-      in.waited_s = std::max(in.waited_s, seconds_between(s->offered_at, now));
+      in.waited_s = std::max(in.waited_s, seconds_between(std::max(s->offered_at, step_end_), now));
       n_rows += 1 + s->offered->size();
     } else if (const auto in_s = s->think.expected_in_s(seconds(now))) {
       expected_.push_back(*in_s);

@@ -85,7 +85,7 @@ class ServingLoop {
   static bool held(const Sequence& s);
   Sequence* client_sequence(const std::string& id);
   void take_offer(Sequence& s);
-  void note_offer(Sequence& s, TimePoint now);
+  void note_offer(Sequence& s, bool sent_ahead, TimePoint now);
   void preempt(Sequence& s, TimePoint now);
   bool admit(Sequence& s, TimePoint now);
   void bind(Sequence& s, int engine_seq);
@@ -122,6 +122,7 @@ class ServingLoop {
   double step_s_ = 0;   // of the last one
   StepCost step_cost_;  // of steps of decodes and drafts alone
   std::vector<double> expected_;
+  TimePoint step_end_;  // of the last one
   int n_step_rows_ = 0;
   ServeStats stats_;
 };

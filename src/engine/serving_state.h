@@ -51,8 +51,8 @@ struct ServingLoop::Sequence {
   std::optional<DraftTree> offered;
   bool self_decoding = false;
   TimePoint offered_at;
-  ThinkTime think;  // of the client
-  std::exception_ptr error;          // of this step
+  ThinkTime think;           // of the client
+  std::exception_ptr error;  // of this step
 
   bool carries_all() const { return !request->prompt_done; }
 };

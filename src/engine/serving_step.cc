@@ -199,6 +199,7 @@ bool ServingLoop::step(TimePoint now) {
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
   step_s_ = seconds(end) - seconds(now);
+  step_end_ = end;
   n_step_rows_ = 0;
   for (const RowPlan& p : rows) n_step_rows_ += p.n_tok;
   learn(rows, step_s_);

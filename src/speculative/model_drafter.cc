@@ -1,6 +1,8 @@
 #include "speculative/model_drafter.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "base/error.h"
 #include "sampling/draft_candidates.h"
@@ -298,9 +300,14 @@ class ModelDrafter : public Drafter {
       if (!first) g.n_levels++;
     }
     if (plan_.empty()) return false;
+    const auto start = std::chrono::steady_clock::now();
     engine_.run(plan_, [&](int seq, int position, std::span<const float> logits) {
       add_children(*by_seq_[static_cast<size_t>(seq)], position, logits);
     });
+    if (options_.pass_floor_s > 0)
+      std::this_thread::sleep_until(start +
+                                    std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                        std::chrono::duration<double>(options_.pass_floor_s)));
     for (const RowPlan& p : plan_)
       if (engine_.error(p.seq)) std::rethrow_exception(engine_.error(p.seq));
     return true;

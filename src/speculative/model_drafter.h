@@ -13,6 +13,7 @@ struct ModelDrafterOptions {
   int branch = 4;  // children of a computed node, at most
   // No level whose best node is less likely than that: it would not be verified either.
   float least_value = 0.05f;
+  double pass_floor_s = 0;  // of measurements: passes take as long as a larger model's would
 };
 
 // Borrows the draft model's engine; no sequences but the drafter's. Its step must hold `beam` rows

@@ -315,7 +315,7 @@ TEST(OpenFrame, BadFieldsFaultByName) {
     for (int i = 0; i < 300; i++) o.add_stop_ids(1);
   });
   expect_says("logit_bias", [](pb::Open& o) {
-    (*o.mutable_sampling()->mutable_logit_bias())[3] = std::numeric_limits<float>::quiet_NaN();
+    o.mutable_sampling()->add_logit_bias()->set_bias(std::numeric_limits<float>::quiet_NaN());
   });
   expect_says("max_new_tokens", [](pb::Open& o) { o.set_max_new_tokens(UINT32_MAX); });
 }

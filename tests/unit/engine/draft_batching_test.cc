@@ -48,10 +48,12 @@ TEST(ThinkTime, ExpectsTheUsual) {
   t.offered(2.4);
   t.decided(3);
   EXPECT_NEAR(*t.expected_in_s(3.1), 0.3, 1e-9);
-  EXPECT_FALSE(t.expected_in_s(3.5));  // late
+  EXPECT_NEAR(*t.expected_in_s(3.4), 0.001, 1e-9);  // a little late
+  EXPECT_FALSE(t.expected_in_s(3.5));
   t.offered(3.8);
   t.decided(4);
-  EXPECT_NEAR(*t.expected_in_s(4), 0.5, 1e-9);  // a quarter of the way to .8
+  EXPECT_NEAR(*t.expected_in_s(4), 0.5, 1e-9);      // a quarter of the way to .8
+  EXPECT_NEAR(*t.expected_in_s(4.6), 0.101, 1e-9);  // it is late by a tenth on average
   t.forget_decision();
   EXPECT_FALSE(t.expected_in_s(4));
 }
