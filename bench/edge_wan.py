@@ -10,21 +10,21 @@ compared; different ones are an error. Prints a line per round and setting, then
 """
 import argparse
 import concurrent.futures
+import contextlib
 import http.client
 import itertools
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-WAN = os.path.join(HERE, "wan.sh")
+from edge_setup import HERE, HTTP_PORT, RIGHT, WAN, metric, start_edge, start_server, wan_path
+
 PROMPTS = ["And it came to pass in the second year of the king, that the word of the LORD came unto the prophet, saying,\n",
            "import networkx as nx\n\n\ndef shortest_cycle(G, source=None):\n"]
-LEFT, RIGHT = "10.9.0.1", "10.9.0.2"
+EDGE_PORT = 18082
 
 
 def parse_arguments():
@@ -45,28 +45,6 @@ def parse_arguments():
     return p.parse_args()
 
 
-class Process:
-    """A server in a namespace, pinned to a core; ready when its line has come."""
-
-    def __init__(self, wan, side, core, ready, *command):
-        self.process = subprocess.Popen([WAN, f"run-{side}", wan, "taskset", "-c", str(core), *map(str, command)],
-                                        stderr=subprocess.PIPE, text=True)
-        self.lines = []
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if ready in line:
-                return
-        self.stop()
-        sys.exit(f"{command}: {self.lines}")
-
-    def number(self, pattern):
-        return int(next(m.group(1) for m in (re.search(pattern, l) for l in self.lines) if m))
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
 def ask(host, port, prompt, seed, a):
     connection = http.client.HTTPConnection(host, port, timeout=600)
     body = {"prompt": prompt, "max_tokens": a.n, "temperature": a.temp, "seed": seed, "ignore_eos": True}
@@ -84,39 +62,23 @@ def load(host, port, users, a):
     return [t for t, _ in answers], sum(n for _, n in answers) / seconds
 
 
-def metric(host, port, name):
-    connection = http.client.HTTPConnection(host, port, timeout=60)
-    connection.request("GET", "/metrics")
-    return sum(float(l.rsplit(" ", 1)[1]) for l in connection.getresponse().read().decode().splitlines() if l.startswith(name + "{"))
-
-
 def measure(system, rtt, users, a):
     """Runs itself in the left namespace as the client, so that HTTP goes over the WAN where it would."""
-    wan = f"ew{os.getpid()}"
-    subprocess.run([WAN, "make", wan, "--delay", str(rtt / 2), "--up", a.rate, "--down", "100M"], check=True,
-                   stdout=subprocess.DEVNULL)
-    running = []
-    try:
+    with wan_path(rtt, a.rate) as wan, contextlib.ExitStack() as running:
         draft = ["--draft", a.draft] if system == "server" else []
-        server = Process(wan, "right", 0, "hob: verifying", a.hob, "serve", a.target, "--host", RIGHT, "--port", 18080, "--edge-port",
-                         18081, "--threads", 1, "--max-seqs", max(4, users), "--ctx", 1024, "--step-floor", a.step_floor, *draft)
-        running.append(server)
-        host, port = RIGHT, 18080
+        server = start_server(wan, a, "--max-seqs", max(4, users), "--ctx", 1024, *draft)
+        running.callback(server.stop)
+        host, port = RIGHT, HTTP_PORT
         if system in ("edge", "guess"):
-            tokenizer = ["--tokenizer", a.target] if a.draft == "ngram" else []
-            running.append(Process(wan, "left", 1, "hob: serving", a.hob, "edge", "--server", f"{RIGHT}:18081", "--draft", a.draft, *tokenizer,
-                                   "--threads", 1, "--port", 18082, "--max-answers", max(4, users), "--guesses",
-                                   a.guesses if system == "guess" else 0, *a.edge_flags.split()))
-            host, port = "127.0.0.1", 18082
+            host, port = "127.0.0.1", EDGE_PORT
+            edge = start_edge(wan, a, port, "--max-answers", max(4, users), "--guesses", a.guesses if system == "guess" else 0,
+                              *a.edge_flags.split())
+            running.callback(edge.stop)
         client = [WAN, "run-left", wan, sys.executable, __file__, "--client", host, port, users, a.n, a.temp]
         done = subprocess.run([*map(str, client)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
         return json.loads(done.stdout)
-    finally:
-        for process in reversed(running):
-            process.stop()
-        subprocess.run([WAN, "remove", wan], stdout=subprocess.DEVNULL)
 
 
 def client():
@@ -151,7 +113,8 @@ def main():
         print(f"| {rtt:g} | {users} | " + " | ".join(f"{statistics.median(rates[rtt, users, s]):.1f}" for s in systems) + " |")
 
 
-if len(sys.argv) > 1 and sys.argv[1] == "--client":
-    client()
-else:
-    main()
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == "--client":
+        client()
+    else:
+        main()
