@@ -191,10 +191,11 @@ bool ServingLoop::step(TimePoint now) {
   const std::vector<RowPlan> rows = engine_rows(result);
   if (rows.empty()) return !result.preempted.empty();
   const uint64_t bytes_before = bytes_read();
+  const TimePoint begun = std::chrono::steady_clock::now();
   compute(rows);
   if (setup_.step_floor_s > 0)
-    std::this_thread::sleep_until(now + std::chrono::duration_cast<TimePoint::duration>(
-                                            std::chrono::duration<double>(setup_.step_floor_s)));
+    std::this_thread::sleep_until(begun + std::chrono::duration_cast<TimePoint::duration>(
+                                              std::chrono::duration<double>(setup_.step_floor_s)));
   count_step(rows, bytes_before);
   count_kv();
   const TimePoint end = std::chrono::steady_clock::now();
