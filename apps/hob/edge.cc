@@ -117,6 +117,7 @@ edge::EdgeLoopOptions loop_options(const EdgeOptions& o, const edge::pb::Capabil
   l.tokenizer.clear_probes();
   l.max_guesses = o.max_guesses;
   l.mode = edge_mode(o);
+  l.server_drafts = (caps.feature_bits() & edge::kServerDrafts) != 0;
   l.writes_alone = o.writes_alone();
   l.max_depth = std::min<int>(l.max_depth, static_cast<int>(caps.max_depth()));
   l.max_generations = o.max_answers;

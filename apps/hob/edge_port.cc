@@ -55,7 +55,7 @@ std::string read_text_file(const std::string& path, const char* what) {
 }
 
 EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, ModelSession& session,
-                   const LoadedModel& model, CompletionService& service) {
+                   const LoadedModel& model, CompletionService& service, bool drafts) {
   if (!o.on()) return;
   if (!o.client_ca.empty() && http.tls.certificate.empty())
     throw UsageError("[usage] --edge-client-ca: expected --tls-cert and --tls-key too");
@@ -71,6 +71,7 @@ EdgePort::EdgePort(const EdgePortOptions& o, const HttpOptions& http, ModelSessi
   server.resume_ttl = std::chrono::seconds(o.resume_s);
   server.max_sessions = server.max_tenant_sessions = o.max_sessions;
   server.may_stream = !o.no_stream;
+  server.drafts = drafts;
   server.rows_per_s = o.rows_per_s;
   edge::GrpcServerOptions grpc;
   grpc.host = http.config.host;

@@ -33,7 +33,7 @@ class EdgePort {
  public:
   // Listens, if the options say so. Borrows the service and the model's tokenizer.
   EdgePort(const EdgePortOptions& options, const HttpOptions& http, ModelSession& session,
-           const LoadedModel& model, CompletionService& service);
+           const LoadedModel& model, CompletionService& service, bool drafts);
   int port() const { return grpc_ ? grpc_->port() : 0; }
   void drain();
 

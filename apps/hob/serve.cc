@@ -39,7 +39,7 @@ struct Options {
   int kv_tokens = 0;
   std::string kv_reserve = "none";
   DraftOptions draft;
-  std::string faults;       // of a test: see experts/faulty_reader.h
+  std::string faults;  // of a test: see experts/faulty_reader.h
   double step_floor_ms = 0;
   std::string route_trace;  // of a bench: the answers mean nothing then
 };
@@ -206,7 +206,7 @@ void serve_model(const Options& o, ServerState& state, HttpServer& server,
     ~StopFirst() { server.stop(); }
     HttpServer& server;
   } stop_first{server};
-  EdgePort edge_port(o.edge, o.http, *session, *model, service);
+  EdgePort edge_port(o.edge, o.http, *session, *model, service, speculator != nullptr);
   state.set_model(model);
   report_load(o, *session, *model, server.port(), edge_port.port());
   wait_for_the_end(o.common.quiet, state, service, server, signals, [&] { edge_port.drain(); });

@@ -40,7 +40,8 @@ EdgeLoop::EdgeLoop(Connector& connector, Speculator& speculator, const Tokenizer
       speculator_(speculator),
       tokenizer_(tokenizer),
       options_(options),
-      inbox_(std::make_shared<Inbox>()) {
+      inbox_(std::make_shared<Inbox>()),
+      mode_(options.server_drafts) {
   inbox_->wake = std::move(wake);
 }
 

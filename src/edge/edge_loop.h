@@ -37,6 +37,7 @@ struct EdgeLoopOptions {
   // request names. Answers have the same distribution, but no seed gives them again.
   bool private_noise = false;
   EdgeMode mode = EdgeMode::kMeasured;
+  bool server_drafts = false;  // Capabilities say so
   // Without a server the drafting model goes on alone (provisional.h); after the patience of
   // `session` its words are the answer. Else nothing is said meanwhile, and then the answer fails.
   bool writes_alone = false;

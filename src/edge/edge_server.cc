@@ -395,6 +395,7 @@ pb::Capabilities EdgeServer::capabilities(const pb::CapabilitiesRequest& request
   *m.mutable_tokenizer() = o.tokenizer;
   for (const pb::AcceptRule rule : {pb::GREEDY_MATCH, pb::SAMPLE_MATCH, pb::GUMBEL_COUPLED})
     c.add_rules(rule);
+  if (o.drafts && o.may_stream) c.set_feature_bits(kServerDrafts);
   c.set_max_nodes(static_cast<uint32_t>(o.limits.max_nodes));
   c.set_max_depth(static_cast<uint32_t>(o.limits.max_nodes));
   c.set_max_context(static_cast<uint32_t>(o.limits.max_context));

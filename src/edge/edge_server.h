@@ -39,6 +39,7 @@ struct EdgeServerOptions {
   int max_sessions = 256;  // attached or waiting, of all tenants
   int max_tenant_sessions = 256;
   bool may_stream = true;  // decode by itself when an edge wishes so
+  bool drafts = false;     // ... and it drafts for itself then
   double rows_per_s = 0;   // of a tenant; 0 = no limit
   // Tests and simulators bring their own.
   std::function<int64_t()> now_us;

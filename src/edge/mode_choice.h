@@ -9,6 +9,9 @@ namespace hob::edge {
 
 class ModeChoice {
  public:
+  // `server_drafts`: its stream may be faster than a step per token, and is tried early.
+  explicit ModeChoice(bool server_drafts = false)
+      : retry_(server_drafts ? 2 * kTrialRounds : kFirstRetry) {}
   // A round: `seconds` with drafting, way and queue; `server_s`: the part that the server took. A
   // server that decodes by itself takes at least that per token, until it has been measured.
   void add_round(int n_tok, double seconds, double server_s);
@@ -44,7 +47,7 @@ class ModeChoice {
   double server_s_ = 0;
   bool streams_ = false;
   int n_since_ = 0;  // rounds or tokens of the stream, since the last change
-  int retry_ = kFirstRetry;
+  int retry_;
   bool trial_ = false;  // this way was worse when it was last known
 };
 

@@ -16,6 +16,8 @@ namespace pb = ::edgespec::v1;
 
 inline constexpr uint32_t kMinor = 0;  // of edgespec.v1
 
+inline constexpr uint64_t kServerDrafts = 1;  // of Capabilities.feature_bits
+
 // gRPC's status codes, as Fault carries them.
 enum class FaultCode : uint32_t {
   kCancelled = 1,

@@ -18,6 +18,9 @@ void ServerSession::on_draft(const pb::Draft& draft, int64_t now_us, ServerActio
   if (draft.round() == round_ && phase_ == Phase::kReady && verdict_)
     *add_frame(actions).mutable_verdict() = *verdict_;
   if (draft.round() <= round_) return;
+  // Guesses behind a round that did not begin: its base was stale, or one of our own tokens came
+  // first. The edge has been told.
+  if (draft.has_optimistic() && draft.round() == round_ + 2) return;
   if (draft.round() > round_ + 1)
     fail(Code::kInvalidArgument, "[edge] draft: expected at most round {}, got {}", round_ + 1,
          draft.round());

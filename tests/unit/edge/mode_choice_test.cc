@@ -59,6 +59,15 @@ TEST(ModeChoice, FindsAFastStreamThatItCouldNotKnow) {
   EXPECT_TRUE(choice.streams());
 }
 
+// ... at once, if the server has said that it drafts.
+TEST(ModeChoice, ASaidDrafterIsTriedEarly) {
+  ModeChoice choice(true);
+  go_on(choice, {.stream_s = 0.01}, 60);
+  EXPECT_TRUE(choice.streams());
+  ModeChoice in_vain(true);
+  EXPECT_LT(go_on(in_vain, {}, 4000).n_streamed, 200);
+}
+
 TEST(ModeChoice, FollowsWhatChanges) {
   ModeChoice choice;
   go_on(choice, {.round_s = 0.3}, 1000);

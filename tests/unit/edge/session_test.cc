@@ -255,6 +255,24 @@ TEST_F(Session, ARoundThatMetAStreamedTokenHasNotBegun) {
   EXPECT_TRUE(session.on_frame(draft(1, chain({23})), 0).offer);
 }
 
+// ... and so are the guesses that the edge has sent behind it.
+TEST_F(Session, GuessesBehindARoundThatHasNotBegunAreNothing) {
+  pb::ClientFrame mode;
+  mode.set_epoch(1);
+  mode.mutable_set_mode()->set_mode(pb::SERVER_STREAM);
+  session.on_frame(mode, 0);
+  mode.mutable_set_mode()->set_mode(pb::TREE);
+  session.on_frame(mode, 0);
+  const pb::ClientFrame stale = draft(1, chain({30}));
+  session.on_delta(delta({22}, false), 0);
+  EXPECT_EQ(session.on_frame(stale, 0).frames.at(0).verdict().rebase_size(), 1);
+  pb::ClientFrame guesses = draft(2, {});
+  guesses.mutable_draft()->mutable_optimistic()->add_branch();
+  const ServerActions a = session.on_frame(guesses, 0);
+  EXPECT_TRUE(a.frames.empty() && !a.offer && !session.ended());
+  EXPECT_TRUE(session.on_frame(draft(1, chain({23})), 0).offer);
+}
+
 TEST_F(Session, AQuotaCutsTreesBeforeItMakesThemWait) {
   TokenBucket bucket(10, 5);  // holds ten rows
   ServerSession s({.limits = limits(), .session_id = "s", .quota = &bucket});
