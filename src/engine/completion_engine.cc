@@ -73,6 +73,7 @@ struct CompletionEngine::Impl {
     std::string id;
     std::optional<DraftOffer> draft;  // none: self_decoding is meant
     bool self_decoding = false;
+    TimePoint at = Clock::now();  // a step may be running: it is read when that has ended
   };
 
   Impl(ModelSession& session_, const Tokenizer& tokenizer, const CompletionEngineOptions& options_)
@@ -175,7 +176,7 @@ bool CompletionEngine::Impl::take_inbox(ServingLoop& loop) {
   for (const std::string& id : cancelled) loop.cancel(id);
   for (Order& o : new_orders) {
     if (o.draft)
-      loop.offer_draft(o.id, std::move(*o.draft));
+      loop.offer_draft(o.id, std::move(*o.draft), o.at);
     else
       loop.set_self_decoding(o.id, o.self_decoding);
   }

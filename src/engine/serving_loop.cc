@@ -98,12 +98,12 @@ ServingLoop::Sequence* ServingLoop::client_sequence(const std::string& id) {
   return it == sequences_.end() ? nullptr : it->get();
 }
 
-void ServingLoop::offer_draft(const std::string& id, DraftOffer offer) {
+void ServingLoop::offer_draft(const std::string& id, DraftOffer offer, TimePoint at) {
   Sequence* s = client_sequence(id);
   if (!s || !s->request->prompt_done || s->tokens.size() != static_cast<size_t>(offer.base_len))
     return;
-  if (held(*s) && s->seq < 0) s->waiting_since = std::chrono::steady_clock::now();
-  note_offer(*s, offer.sent_ahead, std::chrono::steady_clock::now());
+  if (held(*s) && s->seq < 0) s->waiting_since = at;
+  note_offer(*s, offer.sent_ahead, at);
   s->offered = std::move(offer.tree);
 }
 

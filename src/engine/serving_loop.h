@@ -44,7 +44,7 @@ class ServingLoop {
   void add(CompletionRequest request, std::shared_ptr<CompletionSink> sink, TimePoint now);
   void cancel(const std::string& id);
   // See CompletionEngine.
-  void offer_draft(const std::string& id, DraftOffer offer);
+  void offer_draft(const std::string& id, DraftOffer offer, TimePoint at);
   void set_self_decoding(const std::string& id, bool on);
   void end_all(FinishReason reason, std::exception_ptr error = nullptr);
   bool idle() const { return requests_.empty(); }
