@@ -57,6 +57,7 @@ DraftSource::DraftSource(const std::string& text) {
   const std::string both = std::string(kNgram) + "+";
   ngram = text == kNgram || text.starts_with(both);
   if (text != kNgram) model = ngram ? text.substr(both.size()) : text;
+  if (text == both) throw UsageError("[usage] --draft ngram+MODEL: expected a model behind the +");
 }
 
 std::unique_ptr<Drafter> make_drafter(const DraftSource& source, ModelSession* session,

@@ -279,9 +279,11 @@ void ClientSession::send_tree(DraftTree tree, int64_t draft_us, int64_t now_us) 
 
 void ClientSession::send_guesses(std::vector<OutcomeGuess> guesses) {
   HOB_CHECK(may_guess());
+  ProtocolLimits granted = options_.limits;
+  granted.max_nodes = credit_nodes_;
   int n_nodes = 0;
   const auto fits = [&](const OutcomeGuess& g) {
-    return (n_nodes += g.tree.size()) <= max_guess_nodes(options_.limits);
+    return (n_nodes += g.tree.size()) <= max_guess_nodes(granted);
   };
   const auto first_left = std::find_if_not(guesses.begin(), guesses.end(), fits);
   guesses.erase(first_left, guesses.end());

@@ -55,7 +55,8 @@ struct DraftBatchingInput {
   double waited_s = 0;  // the longest of those, since a step could have begun
   double fixed_s = 0;   // of a step
   double draft_s = 0;   // that one more draft adds to it
-  // Seconds until each further draft is expected, ascending; what is overdue is not in it.
+  // Seconds until each further draft is expected, ascending; what is later than usual is not in
+  // it (ThinkTime).
   std::span<const double> expected_in_s;
 };
 

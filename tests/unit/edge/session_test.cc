@@ -433,10 +433,10 @@ TEST_F(Client, GuessesBeyondTheLimitsStayBehind) {
 TEST_F(Client, SendsNoMoreThanItsCreditAndThePrice) {
   pb::ServerFrame credit = frame();
   credit.mutable_credit()->set_max_nodes(10);
-  credit.mutable_credit()->set_max_branches(2);
+  credit.mutable_credit()->set_max_branches(8);
   client.on_frame(credit, kStart);
   EXPECT_EQ(client.max_nodes(), 10);
-  EXPECT_EQ(client.max_branches(), 2);
+  EXPECT_EQ(client.max_branches(), 8);
   pb::ServerFrame f = verdict({20});
   f.mutable_verdict()->set_next_nodes(4);
   client.on_frame(f, kStart);
@@ -445,6 +445,9 @@ TEST_F(Client, SendsNoMoreThanItsCreditAndThePrice) {
   const std::vector<pb::ClientFrame> frames = client.take_frames();
   ASSERT_EQ(frames.size(), 1u);
   EXPECT_EQ(frames[0].draft().tree().token_size(), 3);
+  const OutcomeGuess guess{.node = 0, .bonus = 9, .tree = chain({1, 2, 3, 4, 5, 6, 7, 8, 9, 10})};
+  client.send_guesses(std::vector<OutcomeGuess>(8, guess));
+  EXPECT_EQ(client.take_frames().at(0).draft().optimistic().branch_size(), 4);  // 40 nodes
   f = verdict({21}, {});
   f.mutable_verdict()->set_round(1);
   client.on_frame(f, kStart);
