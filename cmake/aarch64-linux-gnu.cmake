@@ -16,6 +16,8 @@ if(HOB_SYSROOT)
   set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
   set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
   set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+  # The compiler looks for headers of one architecture only in its own directories (opensslconf.h).
+  set(CMAKE_CXX_FLAGS_INIT "-isystem ${HOB_SYSROOT}/usr/include/aarch64-linux-gnu")
   set(ENV{PKG_CONFIG_LIBDIR} "${HOB_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${HOB_SYSROOT}/usr/share/pkgconfig")
   set(ENV{PKG_CONFIG_SYSROOT_DIR} ${HOB_SYSROOT})
   # Shared libraries that only other shared libraries need (libbsd of libedit).

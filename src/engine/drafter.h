@@ -2,6 +2,7 @@
 // Who guesses the next tokens of a sequence. A guess costs time when it is wrong, never the answer:
 // the target model decides (draft_tree.h).
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -26,6 +27,10 @@ struct DraftJob {
   DraftTree tree;  // the result, with confidence; empty = no guess
 };
 
+// Told, while a drafter still works, of tokens that the target's next step will probably compute: it
+// can fetch what it needs for them.
+using DraftHint = std::function<void(std::span<const int32_t> tokens)>;
+
 // Engine thread only.
 class Drafter {
  public:
@@ -35,6 +40,9 @@ class Drafter {
   virtual std::unique_ptr<DraftState> open(const SamplingParams& sampling, uint32_t choice) = 0;
   // Fills every job's tree. Throws nothing: a drafter in trouble guesses nothing.
   virtual void draft(std::span<DraftJob> jobs) = 0;
+
+  // For draft(). Drafters that take no time to speak of have nothing to say ahead.
+  virtual void set_hint(DraftHint) {}
 
   // What the drafter itself says next, one node per job; empty = it says nothing by itself
   // (n-grams) or is in trouble.

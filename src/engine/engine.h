@@ -64,6 +64,8 @@ class Engine {
   // Drops what is pending, keeps the first n_tok computed tokens, clears the error.
   void rewind(int seq, int n_tok);
 
+  // A hint: the next step will probably compute these tokens (Decoder::expect).
+  void expect(std::span<const int32_t> tokens) { decoder_->expect(tokens); }
   // Computes one step. False when nothing was pending. A sequence whose rows failed gets its
   // error() and is taken out of the following steps; all others go on.
   bool step(const LogitsSink& sink);

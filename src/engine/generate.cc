@@ -51,7 +51,9 @@ class Decoding {
  public:
   Decoding(Engine& engine, int seq, std::span<const int32_t> prompt, const GenerateOptions& options)
       : engine_(engine), seq_(seq), options_(options), text_(prompt.begin(), prompt.end()) {
-    if (options.speculator) state_ = options.speculator->open(options.sampling, 0);
+    if (!options.speculator) return;
+    state_ = options.speculator->open(options.sampling, 0);
+    options.speculator->set_hint([&engine](std::span<const int32_t> t) { engine.expect(t); });
   }
 
   // The token behind the text, which it joins.

@@ -27,11 +27,16 @@ ServingLoop::ServingLoop(const ServingSetup& setup)
   for (int t = 0; t < std::min(setup.tokenizer->n_vocab(), engine_.n_vocab()); t++)
     if (setup.tokenizer->is_end(t)) end_tokens_.push_back(t);
   note_streaming();
+  if (setup.speculator)
+    setup.speculator->set_hint([this](std::span<const int32_t> t) { engine_.expect(t); });
   if (setup.kv_reserve != KvReserve::kNone)
     reservation_ = KvReservation(setup.kv_reserve, engine_.kv().n_blocks());
 }
 
-ServingLoop::~ServingLoop() { end_all(FinishReason::kCancelled); }
+ServingLoop::~ServingLoop() {
+  end_all(FinishReason::kCancelled);
+  if (setup_.speculator) setup_.speculator->set_hint({});
+}
 
 void ServingLoop::note_streaming() {
   const bool was = stream_.streaming;
@@ -104,6 +109,8 @@ void ServingLoop::offer_draft(const std::string& id, DraftOffer offer, TimePoint
     return;
   if (held(*s) && s->seq < 0) s->waiting_since = at;
   note_offer(*s, offer.sent_ahead, at);
+  engine_.expect({&s->tokens.back(), 1});
+  engine_.expect(offer.tree.tokens);
   s->offered = std::move(offer.tree);
 }
 

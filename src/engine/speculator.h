@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "engine/draft_governor.h"
 #include "engine/drafter.h"
@@ -50,6 +51,7 @@ class Speculator {
   // After draft_apart(): a round, all that it took.
   void add_round(int n_rows, double seconds) { governor_.add_step(n_rows, seconds); }
 
+  void set_hint(DraftHint hint) { drafter_->set_hint(std::move(hint)); }
   Drafter& drafter() { return *drafter_; }
   const SpeculationOptions& options() const { return options_; }
   const SpeculationStats& stats() const { return stats_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "model/dense_weights.h"
@@ -36,6 +37,7 @@ struct Decoder::Impl {
   RouteOverride* route = nullptr;
   ExpertObserver* expert_observer = nullptr;
   RouteObserver* route_observer = nullptr;
+  bool step_begun = false;  // by a hint or by forward()
   std::vector<RowFailure> failed;
   StageTimes times;
   WorkCounts counts;
@@ -59,6 +61,13 @@ struct Decoder::Impl {
     moe->set_expert_observer(expert_observer);
   }
 
+  void begin_step() {
+    if (!std::exchange(step_begun, true)) experts->begin_step();
+  }
+  bool reads_ahead(int n_rows) const {
+    // A prompt's chunk always does: its guess is right nearly everywhere.
+    return governor.enabled() && (n_rows > kGovernedRows || governor.on());
+  }
   void check(const StepBatch& batch, const Mat& logits) const;
   void count(bool logit_rows);
   void ffn(const LayerContext& ctx, int layer);
@@ -86,9 +95,10 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   m.count(false);
   if (m.moe) {
     m.moe->failures().clear();
-    m.experts->begin_step();
-    // A prompt's chunk always reads ahead: its guess is right nearly everywhere.
-    m.moe->set_prefetch(m.governor.enabled() && (m.rows.n() > kGovernedRows || m.governor.on()));
+    m.moe->set_prefetch(m.reads_ahead(m.rows.n()));
+    if (m.rows.n() <= kGovernedRows) expect(m.rows.tokens());
+    m.begin_step();
+    m.step_begun = false;  // also when this one fails half-way
   }
   const int n_governed = m.rows.n() <= kGovernedRows ? m.rows.n() : 0;
 
@@ -109,6 +119,14 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   if (m.moe && n_governed > 0 && !m.experts->resident())
     m.governor.record(static_cast<double>(now_ns() - begin_ns) / n_governed);
   m.times[Stage::kOther] += now_ns() - begin_ns - (m.times.total() - before_ns);
+}
+
+void Decoder::expect(std::span<const int32_t> tokens) {
+  Impl& m = *impl_;
+  if (!m.moe || !m.experts || m.route || m.experts->resident() || tokens.empty()) return;
+  if (!m.reads_ahead(1)) return;
+  m.begin_step();
+  m.moe->expect(tokens, *m.experts);
 }
 
 // Adds the rows that are left: all of a step at its start, those with logits at its end.

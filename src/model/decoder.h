@@ -58,6 +58,10 @@ class Decoder {
   // Told of every routing, before the experts are computed. Not owned; null = nobody.
   void set_route_observer(RouteObserver* observer);
 
+  // The next step will probably have these tokens, drafted ones for example: reads ahead for its
+  // first layers when prefetching is on. A hint: costs time when it is wrong, changes no result.
+  void expect(std::span<const int32_t> tokens);
+
   // Appends to `kv` (the slots named in the batch) and writes one logits row [n_vocab] per row with
   // want_logits, in row order. At most max_rows rows. Does not throw when an expert could not be
   // read: failed_rows() then says which rows are unusable and why; all other rows are complete and

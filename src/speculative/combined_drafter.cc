@@ -73,6 +73,11 @@ class CombinedDrafter : public Drafter {
     return all;
   }
 
+  void set_hint(DraftHint hint) override {
+    first_->set_hint(hint);
+    second_->set_hint(std::move(hint));
+  }
+
  private:
   using Side = std::unique_ptr<DraftState> CombinedState::*;
 

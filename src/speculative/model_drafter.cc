@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "sampling/draft_candidates.h"
@@ -62,7 +63,10 @@ class ModelDrafter : public Drafter {
     return std::make_unique<ModelState>(engine_, sampling, choice);
   }
 
+  void set_hint(DraftHint hint) override { hint_ = std::move(hint); }
+
   void draft(std::span<DraftJob> jobs) override {
+    tell_roots(jobs);
     for (size_t i = 0; i < jobs.size(); i += n_together())
       draft_some(jobs.subspan(i, std::min(jobs.size() - i, n_together())));
   }
@@ -99,6 +103,15 @@ class ModelDrafter : public Drafter {
     const EngineLimits& limits = engine_.limits();
     return static_cast<size_t>(
         std::max(1, std::min(limits.max_rows, limits.max_logit_rows) / options_.beam));
+  }
+
+  // The step computes the newest tokens in any case.
+  void tell_roots(std::span<const DraftJob> jobs) {
+    if (!hint_) return;
+    hints_.clear();
+    for (const DraftJob& job : jobs)
+      if (!job.tokens.empty()) hints_.push_back(job.tokens.back());
+    hint_(hints_);
   }
 
   void set_goals(std::span<DraftJob> jobs, bool ahead) {
@@ -269,6 +282,7 @@ class ModelDrafter : public Drafter {
       g.computed[node] = static_cast<int32_t>(g.by_index.size());
       g.by_index.push_back(frontier_[i]);
     }
+    if (hint_) hint_(level.tokens);
     engine_.extend_tree(seq, level);
     return true;
   }
@@ -404,7 +418,8 @@ class ModelDrafter : public Drafter {
   std::vector<DraftJob> wanted_;
   std::vector<RowPlan> plan_;
   std::vector<ModelState*> by_seq_;
-  std::vector<int32_t> frontier_, path_, keep_;
+  std::vector<int32_t> frontier_, path_, keep_, hints_;
+  DraftHint hint_;
   std::vector<DraftCandidate> candidates_;
 };
 

@@ -54,8 +54,12 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
   std::optional<ExpertDemand> demand;
   if (!strict) demand.emplace(cache.demand(choose_precision(n, k)));
   if (!strict && !cache.resident()) {
-    const LayerChoice choice{layer, std::span<const int32_t>(ids_).first(n_choices), k,
-                             static_cast<int>(grouping_.keys().size())};
+    const LayerChoice choice{.layer = layer,
+                             .rows = ctx.rows.rows(),
+                             .ids = std::span(ids_).first(n_choices),
+                             .weights = std::span(weights_).first(n_choices),
+                             .k = k,
+                             .n_distinct = static_cast<int>(grouping_.keys().size())};
     prefetcher_.observe(choice);
     if (prefetch_on_) prefetcher_.prefetch(ctx, layers, choice, cache, rule_, route == nullptr);
   }

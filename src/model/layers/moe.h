@@ -30,6 +30,10 @@ class MoeBlock {
   // For the steps that follow.
   void set_prefetch(bool on) { prefetch_on_ = on; }
   Prefetcher& prefetcher() { return prefetcher_; }
+  // Ref: Prefetcher::expect.
+  void expect(std::span<const int32_t> tokens, ExpertCache& cache) {
+    prefetcher_.expect(tokens, cache, rule_);
+  }
   const PrecisionRule& rule() const { return rule_; }
   PrecisionCounts& counts() { return counts_; }
   std::vector<Decoder::RowFailure>& failures() { return failures_; }

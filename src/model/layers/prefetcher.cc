@@ -17,6 +17,7 @@ Prefetcher::Prefetcher(const ModelSpec& spec, int top_k)
     : n_experts_(spec.moe.n_experts),
       n_layers_(spec.n_layers),
       pairs_(spec.n_layers, spec.moe.n_experts),
+      tokens_(spec.n_vocab, spec.moe.n_experts, top_k),
       before_(static_cast<size_t>(kSmallStep) * static_cast<size_t>(top_k)),
       logits_(static_cast<size_t>(kMaxDepth) * kSmallStep * static_cast<size_t>(n_experts_)),
       ids_(before_.size()),
@@ -30,6 +31,7 @@ uint64_t Prefetcher::bytes(const ModelSpec& spec, int top_k) {
   const auto n = static_cast<uint64_t>(spec.moe.n_experts);
   const uint64_t per_choice = 2 * sizeof(int32_t) + sizeof(float) + sizeof(Want);
   return PairTable::bytes(spec.n_layers, spec.moe.n_experts) +
+         TokenRoutes::bytes(spec.n_vocab, top_k) +
          static_cast<uint64_t>(kMaxDepth) * kSmallStep * n * sizeof(float) +
          static_cast<uint64_t>(kSmallStep) * static_cast<uint64_t>(top_k) * per_choice +
          n * (1 + sizeof(ExpertWant));
@@ -42,6 +44,9 @@ void Prefetcher::observe(const LayerChoice& c) {
     before_layer_ = -1;
     return;
   }
+  if (c.layer < TokenRoutes::kLayers)
+    for (size_t r = 0; r < static_cast<size_t>(n); r++)
+      tokens_.observe(c.layer, c.rows[r].token, c.ids.subspan(r * k, k), c.weights.subspan(r * k, k));
   if (before_layer_ == c.layer - 1 && before_n_ == n)
     for (size_t r = 0; r < static_cast<size_t>(n); r++)
       pairs_.observe(c.layer, std::span(before_).subspan(r * k, k), c.ids.subspan(r * k, k));
@@ -72,6 +77,18 @@ void Prefetcher::prefetch(const LayerContext& ctx, std::span<const LayerWeights>
                      n, n_experts_, n_experts_};
     ctx.backend.route(logits, moe.top_k, moe.renormalise, ids_.data(), weights_.data());
     if (!prefetch_guessed(c.layer + 1 + d, n, moe.top_k, cache, rule)) break;
+  }
+}
+
+void Prefetcher::expect(std::span<const int32_t> tokens, ExpertCache& cache,
+                        PrecisionRule& rule) {
+  const size_t k = before_.size() / kSmallStep;
+  for (int layer = 0; layer < std::min(n_layers_, TokenRoutes::kLayers); layer++) {
+    size_t n = 0;
+    for (const int32_t token : tokens.first(std::min<size_t>(tokens.size(), kSmallStep)))
+      n += tokens_.predict(layer, token, ids_.data() + n * k, weights_.data() + n * k);
+    if (n > 0 && !prefetch_guessed(layer, static_cast<int>(n), static_cast<int>(k), cache, rule))
+      return;
   }
 }
 

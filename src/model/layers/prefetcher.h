@@ -4,6 +4,8 @@
 //   gates   the routers of the next layers applied to the present gating input, all in one product:
 //           neighbouring layers' inputs are nearly parallel
 //   pairs   which experts followed the present ones before (PairTable)
+//   tokens  what a token chose when it came last: for drafts, before anything is computed
+//           (TokenRoutes)
 //   all     a large step that needs most of a layer's experts will need most of the next one's
 #include <vector>
 
@@ -12,13 +14,16 @@
 #include "model/layers/layer_context.h"
 #include "model/layers/pair_table.h"
 #include "model/layers/precision_rule.h"
+#include "model/layers/token_routes.h"
 
 namespace hob {
 
-// What a layer chose: ids [n, k].
+// What a layer chose: ids and weights [n, k] for rows [n].
 struct LayerChoice {
   int layer = 0;
+  std::span<const StepRow> rows;
   std::span<const int32_t> ids;
+  std::span<const float> weights;
   int k = 0;
   int n_distinct = 0;
 };
@@ -35,6 +40,9 @@ class Prefetcher {
   void prefetch(const LayerContext& ctx, std::span<const LayerWeights> layers,
                 const LayerChoice& choice, ExpertCache& cache, PrecisionRule& rule,
                 bool routed_by_model);
+  // The next step will probably have these tokens; the first of them count when they are many. Asks
+  // for the experts of the first layers, one layer further only while all are there.
+  void expect(std::span<const int32_t> tokens, ExpertCache& cache, PrecisionRule& rule);
 
  private:
   // Steps up to this are guessed row by row; larger ones take all or nothing.
@@ -49,6 +57,7 @@ class Prefetcher {
   const int n_experts_, n_layers_;
   PrefetchOptions options_;
   PairTable pairs_;
+  TokenRoutes tokens_;
   std::vector<int32_t> before_;  // choices of the last layer of a small step [kSmallStep, k]
   int before_layer_ = -1, before_n_ = 0;
   std::vector<float> logits_;    // [kMaxDepth][kSmallStep, n_experts]

@@ -21,6 +21,7 @@ class RandomDrafter : public Drafter {
   std::unique_ptr<DraftState> open(const SamplingParams&, uint32_t) override {
     return std::make_unique<NoState>();
   }
+  void set_hint(DraftHint hint) override { hint_ = std::move(hint); }
   void draft(std::span<DraftJob> jobs) override {
     for (DraftJob& job : jobs) {
       job.tree.clear();
@@ -38,6 +39,7 @@ class RandomDrafter : public Drafter {
         depth.push_back(d);
         if (known) truth_at = i;
       }
+      if (hint_ && pick(3) > 0) hint_(job.tree.tokens);
     }
   }
 
@@ -60,6 +62,7 @@ class RandomDrafter : public Drafter {
   }
   std::mt19937 rng_{11};
   std::vector<std::vector<int32_t>> texts_;
+  DraftHint hint_;
 };
 
 }  // namespace hob

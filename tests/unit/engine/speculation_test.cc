@@ -149,6 +149,9 @@ TEST(Speculation, ServesTheSameTokensFromStreamedExperts) {
   SessionOptions options = options_with_drafts();
   options.expert_cache_bytes = 220 << 10;
   EXPECT_GT(serve_as_plain(options).stats.experts.misses, 0u);
+  // Drafts fetch experts ahead, and are often wrong.
+  options.prefetch_mode = PrefetchMode::kOn;
+  EXPECT_GT(serve_as_plain(options).stats.experts.prefetches, 0u);
 }
 
 // Reads fail now and then. A guess whose expert is lost is no reason to end a request: whoever ends

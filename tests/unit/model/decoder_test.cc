@@ -169,6 +169,41 @@ TEST(Decoder, AnObservedRoutingReplaysToTheSameLogits) {
   EXPECT_EQ(tape.choices.size(), n);  // the observer was taken off
 }
 
+// A hint brings what the tokens chose before, once they have been seen, and changes no logits.
+TEST(Decoder, ExpectedTokensBringTheirExperts) {
+  const std::string path = find_logits_fixture("olmoe") + ".gguf";
+  ModelHarness resident(path, make_naive_backend);
+  ModelHarness model(path, make_naive_backend,
+                     {.expert_budget_bytes = resident.experts()->total_bytes() / 2});
+  model.decoder().set_prefetch(PrefetchMode::kOn, {});
+  const Tokens a{7}, others{8, 9, 10, 11, 12, 13};
+  model.decoder().expect(a);
+  EXPECT_EQ(model.experts()->stats().prefetches, 0u);  // never seen
+  const Step first = forward(model, {a});
+  uint64_t n_used = 0;
+  for (int i = 0; i < 8; i++) {
+    forward(model, {others});  // a's experts leave the cache
+    model.experts()->reset_stats();
+    model.decoder().expect(a);
+    const uint64_t n_hinted = model.experts()->stats().prefetches;
+    EXPECT_TRUE(same_row(resident, first, forward(model, {a}), 0));
+    EXPECT_LE(n_hinted, model.experts()->stats().prefetches_used);  // of layer 0, all come true
+    n_used += n_hinted;
+    // A hint for a step that turns out otherwise.
+    model.decoder().expect(others);
+    EXPECT_TRUE(same_row(resident, first, forward(model, {a}), 0));
+  }
+  EXPECT_GT(n_used, 0u);
+  EXPECT_TRUE(same_row(resident, first, forward(resident, {a}), 0));
+
+  model.decoder().set_prefetch(PrefetchMode::kOff, {});
+  model.experts()->reset_stats();
+  forward(model, {others});
+  model.decoder().expect(a);
+  forward(model, {a});
+  EXPECT_EQ(model.experts()->stats().prefetches, 0u);
+}
+
 TEST(Decoder, StepWithoutLogitsOnlyFillsTheCache) {
   ModelHarness model(find_logits_fixture("qwen3moe") + ".gguf", make_naive_backend);
   const Tokens tokens{10, 20, 30, 40, 50};
