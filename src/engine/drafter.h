@@ -27,8 +27,8 @@ struct DraftJob {
   DraftTree tree;  // the result, with confidence; empty = no guess
 };
 
-// Told, while a drafter still works, of tokens that the target's next step will probably compute: it
-// can fetch what it needs for them.
+// Told, while a drafter still works, of tokens that the target's next step will probably compute:
+// it can fetch what it needs for them.
 using DraftHint = std::function<void(std::span<const int32_t> tokens)>;
 
 // Engine thread only.
