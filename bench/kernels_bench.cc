@@ -209,7 +209,9 @@ constexpr RowKernel kRowKernels[] = {
        k.rms_norm(r.x.data(), r.w.data(), kWidth, 1e-5f, r.y.data());
      }},
     {"swiglu", 4 + 4 + 4,
-     [](const KernelTable& k, Row& r) { k.swiglu(r.x.data(), r.w.data(), kWidth, r.y.data()); }},
+     [](const KernelTable& k, Row& r) {
+       k.gated_unit[0](r.x.data(), r.w.data(), kWidth, r.y.data());
+     }},
     {"add", 4 + 4 + 4, [](const KernelTable& k, Row& r) { k.add(r.x.data(), kWidth, r.y.data()); }},
     {"axpy", 4 + 4 + 4,
      [](const KernelTable& k, Row& r) { k.axpy(1e-9f, r.x.data(), kWidth, r.y.data()); }},

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/gated_unit.h"
 #include "kernels/kv_block.h"
 #include "tensor/dtype.h"
 
@@ -39,11 +40,25 @@ struct LinearOut {
   Mat y;                        // [x.rows, w.n_rows]
 };
 
-enum class Activation { kSilu };
+// One matrix of the same shape per head, `stride` bytes apart.
+struct HeadWeights {
+  Weight first;
+  size_t stride = 0;
+  explicit operator bool() const { return static_cast<bool>(first); }
+};
+
+// RMSNorm (mean square only), or LayerNorm (mean and variance).
+struct Norm {
+  const float* w = nullptr;     // [width]
+  const float* bias = nullptr;  // [width] or null
+  float eps = 0;
+  bool centred = false;  // LayerNorm; has a bias
+};
 
 // One expert and the rows that chose it; or a dense FFN and all rows.
 struct ExpertGroup {
   Weight gate, up, down;
+  const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
   std::span<const int32_t> rows;  // row indices into x
   std::span<const int32_t>
       out_rows;  // same length: row index into `out` where this row's result goes
@@ -85,6 +100,29 @@ struct AttnRow {
   int n_visible = 0;  // own position + 1
 };
 
+struct AttnParams {
+  int n_heads = 0;
+  float scale = 0;
+  int window = 0;                // > 0: a row sees so many positions, its own included
+  const float* sinks = nullptr;  // [n_heads] score of a position without V, or null
+  int d_latent_v = 0;            // > 0: V is the first so many coordinates of K (MLA)
+};
+
+// How a router chooses experts and weighs them, from its logits.
+enum class Router : uint8_t {
+  kSoftmax,          // softmax over all; the k largest
+  kSoftmaxOfChosen,  // the k largest logits; softmax over these
+  kSparseMixer,      // two, one after the other, each by a softmax over what is close to the best:
+                     // Phi-3.5-MoE. Ref: arXiv 2310.00811
+};
+struct RouteRule {
+  Router kind = Router::kSoftmax;
+  int k = 0;
+  bool renormalise = false;  // kSoftmax: a row's weights sum to 1
+  float scale = 1;           // of the weights
+  float jitter = 0.01f;      // kSparseMixer: what is further than 2 * jitter below the best is out
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -112,15 +150,19 @@ class Backend {
   // --- products ---
   // All outputs from one input (it is quantised once): y_j = x * W_j^T + bias_j.
   virtual void linear(Mat x, std::span<const LinearOut> outs) = 0;
-  // out[out_row] = down( act(gate(x[row])) * up(x[row]) ) for every row of every group. Unweighted.
-  virtual void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation act, Mat out) = 0;
+  // y[r][h * y_step ..] = x[r][h * x_step ..] * W_h^T for every head.
+  virtual void linear_heads(Mat x, int x_step, const HeadWeights& w, int n_heads, Mat y,
+                            int y_step) = 0;
+  // out[out_row] = down( act(gate(x[row])) * up(x[row]) ) for every row of every group, with
+  // biases where there are any. Unweighted.
+  virtual void expert_ffn(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out) = 0;
 
   // --- the rest (each in parallel over rows/heads) ---
   virtual void rms_norm(Mat x, const float* w, float eps, Mat y) = 0;  // x == y allowed
-  // The same for the input of a block, y != x: products that read rows [0, n) of this y may use a
-  // copy in their own format that is made in the same pass, until the next rms_norm_input. Nobody
-  // else writes to y meanwhile.
-  virtual void rms_norm_input(Mat x, const float* w, float eps, Mat y) = 0;
+  // A norm of either kind for the input of a block, y != x: products that read rows [0, n) of this
+  // y may use a copy in their own format that is made in the same pass, until the next norm_input.
+  // Nobody else writes to y meanwhile.
+  virtual void norm_input(Mat x, const Norm& norm, Mat y) = 0;
   // Each row holds n_heads vectors of d_head; every vector is normalised by itself with w [d_head].
   virtual void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) = 0;
   // Rotates the first d_rot elements of each of n_heads vectors of width d_head, in place.
@@ -132,13 +174,14 @@ class Backend {
   virtual void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k,
                         Mat v) = 0;
   // out [n, n_heads*d_v] = attention of q [n, n_heads*d_k]; rows[i] describes what row i sees.
-  virtual void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+  virtual void attention(const KvLayer& layer, Mat q, const AttnParams& params,
                          std::span<const AttnRow> rows, Mat out) = 0;
-  virtual void add(Mat x, Mat y) = 0;  // y += x
-  // Top-k routing of one softmax gate per row. logits [n, n_experts] -> ids, weights [n, k],
-  // ordered by weight, ties to the lower id. `logits` becomes the probabilities. renormalise:
-  // weights of a row sum to 1.
-  virtual void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) = 0;
+  virtual void add(Mat x, Mat y) = 0;                  // y += x
+  virtual void add_scaled(Mat x, float a, Mat y) = 0;  // y += a * x
+  virtual void scale(float a, Mat x) = 0;              // x *= a
+  // Routing of every row. logits [n, n_experts] -> ids, weights [n, k], in the order of choice
+  // (largest first), ties to the lower id. `logits` is used up.
+  virtual void route(Mat logits, const RouteRule& rule, int32_t* ids, float* weights) = 0;
   // y[r] += sum over ranks i ascending of weights[r*k+i] * parts[r*k+i]. parts [n*k, d].
   virtual void combine(Mat parts, const float* weights, int k, Mat y) = 0;
   // y[r] += sigmoid(gate[r]) * x[r]   (gated shared expert). gate [n, 1].

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend/cpu_multiply.h"
+#include "backend/cpu_route.h"
 #include "base/cpu_info.h"
 #include "base/error.h"
 #include "kernels/layout.h"
@@ -51,7 +52,7 @@ void CpuBackend::embed(const Weight& w, std::span<const int32_t> ids, Mat y) {
   });
 }
 
-// x in 8-bit blocks: as rms_norm_input() left it, or made now.
+// x in 8-bit blocks: as norm_input() left it, or made now.
 const ActRow* CpuBackend::quantised_rows(Mat x) {
   if (x.data == norm_of_.data && x.rows <= norm_of_.rows) return norm_acts_.rows();
   acts_.resize(x.rows, x.cols);
@@ -66,25 +67,54 @@ void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
     acts = quantised_rows(x);
   x_rows_.resize(static_cast<size_t>(x.rows));
   for (int r = 0; r < x.rows; r++) x_rows_[static_cast<size_t>(r)] = x.row(r);
-
-  n_rows_.clear();
-  for (const LinearOut& o : outs) n_rows_.push_back(o.w.n_rows);
-  const int max_rows = x.rows <= kStreamTokens ? INT_MAX : kTileRows;
-  split_rows(n_rows_, {n_threads(), kPanelRows, max_rows}, chunks_);
-  tasks_.clear();
-  const int tile = token_tile(x.rows);
-  for (int t0 = 0; t0 < x.rows; t0 += tile)
-    for (const RowChunk& c : chunks_)
-      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, x.rows - t0)});
-  pool_.run(static_cast<int>(tasks_.size()),
-            [&](int i) { linear_task(outs, acts, tasks_[static_cast<size_t>(i)]); });
+  run_linear(outs, x.rows, acts, 0);
 }
 
-void CpuBackend::linear_task(std::span<const LinearOut> outs, const ActRow* all_acts,
+void CpuBackend::linear_heads(Mat x, int x_step, const HeadWeights& w, int n_heads, Mat y,
+                              int y_step) {
+  if (x.rows == 0) return;
+  const int d_in = w.first.n_cols;
+  x_rows_.clear();
+  head_outs_.clear();
+  for (int h = 0; h < n_heads; h++) {
+    Weight own = w.first;
+    own.data += static_cast<size_t>(h) * w.stride;
+    head_outs_.push_back({own, nullptr, {y.data + h * y_step, y.rows, own.n_rows, y.stride}});
+    for (int r = 0; r < x.rows; r++) x_rows_.push_back(x.row(r) + h * x_step);
+  }
+  const ActRow* acts = nullptr;
+  if (quantised(w.first)) {
+    acts_.resize(x.rows * n_heads, d_in);
+    pool_.run(x.rows * n_heads, [&](int i) {
+      kernels_.quantise_row(x_rows_[static_cast<size_t>(i)], d_in, acts_.mutable_row(i));
+    });
+    acts = acts_.rows();
+  }
+  run_linear(head_outs_, x.rows, acts, x.rows);
+}
+
+// Output i has the n inputs of x_rows_ (and acts) from i * n_apart on.
+void CpuBackend::run_linear(std::span<const LinearOut> outs, int n, const ActRow* acts,
+                            int n_apart) {
+  n_rows_.clear();
+  for (const LinearOut& o : outs) n_rows_.push_back(o.w.n_rows);
+  const int max_rows = n <= kStreamTokens ? INT_MAX : kTileRows;
+  split_rows(n_rows_, {n_threads(), kPanelRows, max_rows}, chunks_);
+  tasks_.clear();
+  const int tile = token_tile(n);
+  for (int t0 = 0; t0 < n; t0 += tile)
+    for (const RowChunk& c : chunks_)
+      tasks_.push_back({c.matrix, c.first, c.count, t0, std::min(tile, n - t0)});
+  pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
+    const GroupTask& task = tasks_[static_cast<size_t>(i)];
+    const LinearOut& out = outs[static_cast<size_t>(task.group)];
+    const int at = task.group * n_apart + task.token0;
+    linear_task(out, quantised(out.w) ? acts + at : nullptr, x_rows_.data() + at, task);
+  });
+}
+
+void CpuBackend::linear_task(const LinearOut& o, const ActRow* acts, const float* const* x,
                              const GroupTask& task) {
-  const LinearOut& o = outs[static_cast<size_t>(task.group)];
-  const ActRow* acts = quantised(o.w) ? all_acts + task.token0 : nullptr;
-  const float* const* x = x_rows_.data() + task.token0;
   // A last panel that is not full would overrun y: it goes through a buffer.
   const int tail = quantised(o.w) ? task.count % kPanelRows : 0, whole = task.count - tail;
   if (whole > 0)
@@ -107,15 +137,20 @@ void CpuBackend::rms_norm(Mat x, const float* w, float eps, Mat y) {
   pool_.run(x.rows, [&](int r) { kernels_.rms_norm(x.row(r), w, x.cols, eps, y.row(r)); });
 }
 
-void CpuBackend::rms_norm_input(Mat x, const float* w, float eps, Mat y) {
+void CpuBackend::norm_input(Mat x, const Norm& norm, Mat y) {
   norm_of_ = {};
-  if (x.cols % kActBlock != 0) return rms_norm(x, w, eps, y);  // quantised weights are never so
-  norm_acts_.resize(x.rows, x.cols);
+  const bool to_blocks = x.cols % kActBlock == 0;  // quantised weights are never otherwise
+  if (to_blocks) norm_acts_.resize(x.rows, x.cols);
   pool_.run(x.rows, [&](int r) {
-    kernels_.rms_norm(x.row(r), w, x.cols, eps, y.row(r));
-    kernels_.quantise_row(y.row(r), x.cols, norm_acts_.mutable_row(r));
+    if (norm.centred) {
+      kernels_.layer_norm(x.row(r), norm.w, norm.bias, x.cols, norm.eps, y.row(r));
+    } else {
+      kernels_.rms_norm(x.row(r), norm.w, x.cols, norm.eps, y.row(r));
+      if (norm.bias) kernels_.add(norm.bias, x.cols, y.row(r));
+    }
+    if (to_blocks) kernels_.quantise_row(y.row(r), x.cols, norm_acts_.mutable_row(r));
   });
-  norm_of_ = y;
+  if (to_blocks) norm_of_ = y;
 }
 
 void CpuBackend::rms_norm_heads(Mat x, int n_heads, const float* w, float eps) {
@@ -174,7 +209,7 @@ void CpuBackend::make_attention_tasks(std::span<const AttnRow> rows, int n_group
     if (!attention_tasks_.empty()) {
       RowRange& last = attention_tasks_.back();
       const AttnRow& head = rows[static_cast<size_t>(last.first)];
-      if (last.count < most && head.slots == row.slots && head.first == row.first) {
+      if (last.count < most && head.slots == row.slots) {
         last.count++;
         continue;
       }
@@ -183,13 +218,14 @@ void CpuBackend::make_attention_tasks(std::span<const AttnRow> rows, int n_group
   }
 }
 
-void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+void CpuBackend::attention(const KvLayer& layer, Mat q, const AttnParams& params,
                            std::span<const AttnRow> rows, Mat out) {
   HOB_CHECK(layer.d_k <= kMaxKvWidth && layer.d_v <= kMaxKvWidth);
-  const int group = n_heads / layer.n_kv_heads;
+  const int group = params.n_heads / layer.n_kv_heads;
   make_attention_tasks(rows, group);
   const size_t k_bytes = kv_block_bytes(layer.type, layer.d_k),
                v_bytes = kv_block_bytes(layer.type, layer.d_v);
+  const int d_v = params.d_latent_v > 0 ? params.d_latent_v : layer.d_v;
   const int n_ranges = static_cast<int>(attention_tasks_.size());
   pool_.run(n_ranges * layer.n_kv_heads, [&](int task) {
     // Later rows of a prefill see more positions: start with them, so that the last tasks are
@@ -198,29 +234,34 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, int n_heads, float scale
         attention_tasks_[static_cast<size_t>(n_ranges - 1 - task / layer.n_kv_heads)];
     const int h = task % layer.n_kv_heads;
     std::array<AttnQuery, kMaxAttnQueries> queries;
-    const AttnRow& row = rows[static_cast<size_t>(range.first)];
     AttnKernelArgs a;
     a.queries = queries.data();
     a.k = layer.k + static_cast<size_t>(h) * k_bytes;
     a.v = layer.v + static_cast<size_t>(h) * v_bytes;
     a.k_stride = static_cast<size_t>(layer.n_kv_heads) * k_bytes;
     a.v_stride = static_cast<size_t>(layer.n_kv_heads) * v_bytes;
-    a.slots = row.slots;
-    a.first = row.first;
+    a.slots = rows[static_cast<size_t>(range.first)].slots;
     a.d_k = layer.d_k;
-    a.d_v = layer.d_v;
-    a.scale = scale;
+    a.d_v = d_v;
+    a.v_in_k = params.d_latent_v > 0;
+    a.scale = params.scale;
     const auto attend = [&] {
       kernels_.attention[static_cast<size_t>(layer.type)](a);
       a.n_queries = 0;
     };
-    for (int r = range.first; r < range.first + range.count; r++)
+    for (int r = range.first; r < range.first + range.count; r++) {
+      const AttnRow& row = rows[static_cast<size_t>(r)];
       for (int g = h * group; g < (h + 1) * group; g++) {
         if (a.n_queries == kMaxAttnQueries) attend();  // a row with more heads than that
-        queries[static_cast<size_t>(a.n_queries++)] = {q.row(r) + g * layer.d_k,
-                                                       out.row(r) + g * layer.d_v,
-                                                       rows[static_cast<size_t>(r)].n_visible};
+        queries[static_cast<size_t>(a.n_queries++)] = {
+            .q = q.row(r) + g * layer.d_k,
+            .out = out.row(r) + g * d_v,
+            .n_visible = row.n_visible,
+            .first =
+                params.window > 0 ? std::max(row.first, row.n_visible - params.window) : row.first,
+            .sink = params.sinks ? params.sinks[g] : -INFINITY};
       }
+    }
     attend();
   });
 }
@@ -229,25 +270,21 @@ void CpuBackend::add(Mat x, Mat y) {
   pool_.run(x.rows, [&](int r) { kernels_.add(x.row(r), x.cols, y.row(r)); });
 }
 
-void CpuBackend::route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) {
-  const int n = logits.cols;
-  HOB_CHECK(k <= n);
+void CpuBackend::add_scaled(Mat x, float a, Mat y) {
+  pool_.run(x.rows, [&](int r) { kernels_.axpy(a, x.row(r), x.cols, y.row(r)); });
+}
+
+void CpuBackend::scale(float a, Mat x) {
+  pool_.run(x.rows, [&](int r) {
+    for (int i = 0; i < x.cols; i++) x.row(r)[i] *= a;
+  });
+}
+
+void CpuBackend::route(Mat logits, const RouteRule& rule, int32_t* ids, float* weights) {
+  HOB_CHECK(rule.k <= logits.cols && (rule.kind != Router::kSparseMixer || rule.k <= 2));
   pool_.run(logits.rows, [&](int r) {
-    float* p = logits.row(r);
-    kernels_.softmax(p, n);
-    int32_t* id = ids + static_cast<size_t>(r) * static_cast<size_t>(k);
-    float* weight = weights + static_cast<size_t>(r) * static_cast<size_t>(k);
-    for (int rank = 0; rank < k; rank++) {
-      int best = -1;  // also with NaN everywhere: the lowest id that is left
-      for (int e = 0; e < n; e++)
-        if (std::find(id, id + rank, e) == id + rank && (best < 0 || p[e] > p[best])) best = e;
-      id[rank] = best;
-      weight[rank] = p[best];
-    }
-    if (!renormalise) return;
-    float sum = 0.f;
-    for (int rank = 0; rank < k; rank++) sum += weight[rank];
-    for (int rank = 0; rank < k; rank++) weight[rank] /= sum;
+    const size_t at = static_cast<size_t>(r) * static_cast<size_t>(rule.k);
+    route_row(kernels_, logits.row(r), logits.cols, rule, ids + at, weights + at);
   });
 }
 

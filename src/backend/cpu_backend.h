@@ -24,17 +24,21 @@ class CpuBackend final : public Backend {
                std::byte* dst) const override;
   void embed(const Weight& w, std::span<const int32_t> ids, Mat y) override;
   void linear(Mat x, std::span<const LinearOut> outs) override;
-  void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation act, Mat out) override;
+  void linear_heads(Mat x, int x_step, const HeadWeights& w, int n_heads, Mat y,
+                    int y_step) override;
+  void expert_ffn(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out) override;
   void rms_norm(Mat x, const float* w, float eps, Mat y) override;
-  void rms_norm_input(Mat x, const float* w, float eps, Mat y) override;
+  void norm_input(Mat x, const Norm& norm, Mat y) override;
   void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override;
   void rope(Mat x, int n_heads, int d_head, std::span<const int32_t> positions,
             const RopeTable& table) override;
   void kv_write(const KvLayer& layer, std::span<const int32_t> write_slots, Mat k, Mat v) override;
-  void attention(const KvLayer& layer, Mat q, int n_heads, float scale,
+  void attention(const KvLayer& layer, Mat q, const AttnParams& params,
                  std::span<const AttnRow> rows, Mat out) override;
   void add(Mat x, Mat y) override;
-  void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) override;
+  void add_scaled(Mat x, float a, Mat y) override;
+  void scale(float a, Mat x) override;
+  void route(Mat logits, const RouteRule& rule, int32_t* ids, float* weights) override;
   void combine(Mat parts, const float* weights, int k, Mat y) override;
   void add_gated(Mat x, Mat gate, Mat y) override;
   size_t scratch_bytes(int n_rows, int d_max) const override;
@@ -46,8 +50,10 @@ class CpuBackend final : public Backend {
     int group, first, count, token0, n_tokens;
   };
   const ActRow* quantised_rows(Mat x);
-  void linear_task(std::span<const LinearOut> outs, const ActRow* acts, const GroupTask& task);
-  void expert_hidden(const ExpertGroup& group, const GroupTask& task);
+  void run_linear(std::span<const LinearOut> outs, int n, const ActRow* acts, int n_apart);
+  void linear_task(const LinearOut& out, const ActRow* acts, const float* const* x,
+                   const GroupTask& task);
+  void expert_hidden(const ExpertGroup& group, GatedUnit act, const GroupTask& task);
   void expert_down(const ExpertGroup& group, const GroupTask& task, Mat out);
   void make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&), int unit);
 
@@ -60,7 +66,7 @@ class CpuBackend final : public Backend {
   ThreadPool pool_;
   ActBuffer acts_;                // the input of linear / expert_ffn
   ActBuffer norm_acts_;           // the same of the block that norm_of_ is the input of
-  Mat norm_of_;                   // y of the last rms_norm_input, or empty
+  Mat norm_of_;                   // y of the last norm_input, or empty
   ActBuffer hidden_acts_;         // silu(gate) * up, one row per (group, row)
   AlignedBuffer hidden_;          // the same in f32, for float experts
   std::vector<ActRow> gathered_;  // acts_ rows in group order
@@ -71,6 +77,7 @@ class CpuBackend final : public Backend {
   std::vector<GroupTask> tasks_;
   std::vector<RowRange> attention_tasks_;
   std::vector<const float*> x_rows_;
+  std::vector<LinearOut> head_outs_;
 };
 
 }  // namespace hob

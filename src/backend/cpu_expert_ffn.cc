@@ -7,6 +7,15 @@
 #include "backend/cpu_multiply.h"
 
 namespace hob {
+namespace {
+
+// y += bias[first .. first + n), null: nothing.
+void add_bias(const float* bias, int first, int n, float* y) {
+  if (bias)
+    for (int i = 0; i < n; i++) y[i] += bias[first + i];
+}
+
+}  // namespace
 
 void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(const ExpertGroup&),
                             int unit) {
@@ -28,7 +37,7 @@ void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(con
   }
 }
 
-void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation, Mat out) {
+void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out) {
   if (groups.empty()) return;
   group_first_.clear();
   int n_gathered = 0;
@@ -57,7 +66,7 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
       groups, [](const ExpertGroup& g) { return g.gate.n_rows; }, kActBlock);
   pool_.run(static_cast<int>(tasks_.size()), [&](int i) {
     const GroupTask& task = tasks_[static_cast<size_t>(i)];
-    expert_hidden(groups[static_cast<size_t>(task.group)], task);
+    expert_hidden(groups[static_cast<size_t>(task.group)], act, task);
   });
   if (down_float) {  // the second half reads the hidden rows instead of x
     float* h = reinterpret_cast<float*>(hidden_.data());
@@ -74,7 +83,7 @@ void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activati
 
 // Whole activation blocks of the hidden vector per task, so that the task that computes them also
 // quantises them.
-void CpuBackend::expert_hidden(const ExpertGroup& group, const GroupTask& task) {
+void CpuBackend::expert_hidden(const ExpertGroup& group, GatedUnit act, const GroupTask& task) {
   std::array<float, kTaskOutputs> gate, up;
   const int row0 = group_first_[static_cast<size_t>(task.group)] + task.token0;
   const ActRow* acts = gathered_.data() + row0;
@@ -88,8 +97,10 @@ void CpuBackend::expert_hidden(const ExpertGroup& group, const GroupTask& task) 
   const size_t d_hidden = static_cast<size_t>(group.gate.n_rows),
                first = static_cast<size_t>(task.first);
   for (int t = 0; t < task.n_tokens; t++) {
-    float* g = gate.data() + t * stride;
-    kernels_.swiglu(g, up.data() + t * stride, task.count, g);
+    float *g = gate.data() + t * stride, *u = up.data() + t * stride;
+    add_bias(group.gate_bias, task.first, task.count, g);
+    add_bias(group.up_bias, task.first, task.count, u);
+    kernels_.gated_unit[static_cast<size_t>(act)](g, u, task.count, g);
     if (to_blocks) {
       const MutableActRow h = hidden_acts_.mutable_row(row0 + t);
       kernels_.quantise_row(
@@ -110,9 +121,11 @@ void CpuBackend::expert_down(const ExpertGroup& group, const GroupTask& task, Ma
   multiply_rows(kernels_, group.down, task.first, task.count,
                 quantised(group.down) ? hidden_acts_.rows() + row0 : nullptr,
                 gathered_f32_.data() + row0, task.n_tokens, y.data(), static_cast<size_t>(stride));
-  for (int t = 0; t < task.n_tokens; t++)
+  for (int t = 0; t < task.n_tokens; t++) {
+    add_bias(group.down_bias, task.first, task.count, y.data() + t * stride);
     std::memcpy(out.row(group.out_rows[static_cast<size_t>(task.token0 + t)]) + task.first,
                 y.data() + t * stride, static_cast<size_t>(task.count) * 4);
+  }
 }
 
 }  // namespace hob

@@ -11,9 +11,11 @@
 //       min_sub, acc)     for types with a minimum
 //   float weight: 16 lanes, lane i sums k = i mod 16 in ascending order by fma, then the tree
 //   8-4-2-1.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/gated_unit.h"
 #include "kernels/kv_block.h"
 #include "tensor/dtype.h"
 
@@ -40,11 +42,13 @@ struct MutableActRow {
   int32_t* sum16 = nullptr;
 };
 
-// One query vector and where its result goes; it sees positions [first, n_visible).
+// One query vector and where its result goes; it sees positions [first, n_visible), at least one.
 struct AttnQuery {
   const float* q = nullptr;  // [d_k]
   float* out = nullptr;      // [d_v]
   int n_visible = 0;
+  int first = 0;           // with a sliding window
+  float sink = -INFINITY;  // score of a position that has no V: it only takes weight
 };
 // Queries of one sequence that share a KV head; a tile of K and V is read once for all of them.
 inline constexpr int kMaxAttnQueries = 64;
@@ -55,8 +59,8 @@ struct AttnKernelArgs {
   const std::byte* v = nullptr;
   size_t k_stride = 0, v_stride = 0;  // bytes from a block to the next
   const int32_t* slots = nullptr;     // position -> slot
-  int first = 0;
-  int d_k = 0, d_v = 0;  // at most kMaxKvWidth
+  int d_k = 0, d_v = 0;               // at most kMaxKvWidth
+  bool v_in_k = false;                // V is the first d_v coordinates of K; no `v`
   float scale = 0.f;
 };
 
@@ -80,7 +84,10 @@ struct KernelTable {
   MulRows mul_rows_f32, mul_rows_f16, mul_rows_bf16;
 
   void (*rms_norm)(const float* x, const float* w, int n, float eps, float* y);
-  void (*swiglu)(const float* gate, const float* up, int n, float* y);
+  // (x - mean) / sqrt(variance + eps) * w + bias
+  void (*layer_norm)(const float* x, const float* w, const float* bias, int n, float eps, float* y);
+  // Indexed by GatedUnit: y = act(gate) * up.
+  void (*gated_unit[kNGatedUnits])(const float* gate, const float* up, int n, float* y);
   void (*add)(const float* x, int n, float* y);            // y += x
   void (*axpy)(float a, const float* x, int n, float* y);  // y = fma(a, x, y)
   void (*softmax)(float* x, int n);                        // in place

@@ -98,18 +98,27 @@ uint64_t resident_bytes(const BoundTensor& t, const Backend& backend) {
 
 // Which part of a layer (or the head, layer -1) uses a tensor; null: of no matter for speed.
 WeightGroup* group_of(const BoundTensor& t, ModelLayout& layout) {
-  if (t.role == Role::kRopeFreqs) return nullptr;
+  if (t.role == Role::kRopeFreqs || t.role == Role::kRopeFreqsLong) return nullptr;
   if (t.role == Role::kTokenEmbd) return layout.spec.tied_embeddings ? &layout.head : nullptr;
   if (t.layer < 0) return &layout.head;
   LayerWork& layer = layout.work[static_cast<size_t>(t.layer)];
   switch (t.role) {
     case Role::kO:
     case Role::kOBias:
+    case Role::kPostAttnNorm:
       return &layer.o;
     case Role::kFfnNorm:
-      return layout.spec.is_moe() ? &layer.router : &layer.ffn;
+    case Role::kFfnNormBias:
+      return layout.spec.is_moe_layer(t.layer) ? &layer.router : &layer.ffn;
     case Role::kRouter:
+    case Role::kRouterBias:
       return &layer.router;
+    case Role::kExpertGateBias:
+    case Role::kExpertUpBias:
+    case Role::kExpertDownBias:
+      return nullptr;  // a row per chosen expert
+    case Role::kGateUp:
+    case Role::kPostFfnNorm:
     case Role::kGate:
     case Role::kUp:
     case Role::kDown:
@@ -140,10 +149,10 @@ void add_work(const BoundTensor& t, const Backend& backend, ModelLayout& layout)
 
 }  // namespace
 
-ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors) {
+ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors, Compat compat) {
   const std::string arch = metadata.get_string("general.architecture");
   const Family& family = find_family(arch);
-  return family.read_spec(SpecReader(metadata, tensors, arch));
+  return family.read_spec(SpecReader(metadata, tensors, arch, compat));
 }
 
 std::vector<BoundTensor> bind_tensors(const ModelSpec& spec, std::span<const RawTensor> tensors) {
@@ -177,9 +186,9 @@ DensePlan plan_dense(std::span<const BoundTensor> tensors, const Backend& backen
   return plan;
 }
 
-ModelLayout bind_layout(const GgufFile& file, const Backend& backend) {
+ModelLayout bind_layout(const GgufFile& file, const Backend& backend, Compat compat) {
   ModelLayout layout;
-  layout.spec = read_spec(file.metadata(), file.tensors());
+  layout.spec = read_spec(file.metadata(), file.tensors(), compat);
   const std::vector<BoundTensor> bound = bind_tensors(layout.spec, file.tensors());
   layout.dense_bytes = plan_dense(bound, backend).n_bytes;
   layout.dense_read_bytes = layout.dense_bytes;
@@ -194,9 +203,10 @@ ModelLayout bind_layout(const GgufFile& file, const Backend& backend) {
 
 KvGeometry ModelLayout::kv(KvType type) const {
   const AttnSpec& a = spec.attn;
-  return {std::vector<KvLayerGeometry>(static_cast<size_t>(spec.n_layers),
-                                       {a.n_kv_heads, a.d_k, a.d_v}),
-          type};
+  // A latent is K and V at once: one vector per token and layer.
+  const KvLayerGeometry layer = a.d_latent > 0 ? KvLayerGeometry{1, a.d_latent + spec.rope.d_rot, 0}
+                                               : KvLayerGeometry{a.n_kv_heads, a.d_k, a.d_v};
+  return {std::vector<KvLayerGeometry>(static_cast<size_t>(spec.n_layers), layer), type};
 }
 
 }  // namespace hob

@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "model/decoder.h"
 #include "model/spec.h"
+#include "model/spec_reader.h"
 #include "model/tensor_rules.h"
 
 namespace hob {
@@ -22,7 +23,8 @@ struct BoundTensor {
   int rows, cols;
 };
 
-ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors);
+ModelSpec read_spec(const Metadata& metadata, std::span<const RawTensor> tensors,
+                    Compat compat = Compat::kPublished);
 
 // In the order of the rules.
 std::vector<BoundTensor> bind_tensors(const ModelSpec& spec, std::span<const RawTensor> tensors);

@@ -26,7 +26,7 @@ struct Decoder::Impl {
   Backend& backend;
   int max_rows, n_ctx;
   DenseWeights weights;
-  RopeCache rope;
+  RopeCache rope, rope_local;  // of local layers; empty when they rotate as all do
   StepRows rows;
   Activations act;
   std::optional<MoeBlock> moe;
@@ -49,6 +49,8 @@ struct Decoder::Impl {
         n_ctx(n_positions),
         weights(std::move(w)),
         rope(spec.rope, n_positions, weights.rope_divisors),
+        rope_local(spec.rope_local.d_rot > 0 ? RopeCache(spec.rope_local, n_positions, {})
+                                             : RopeCache()),
         rows(n_rows),
         act(spec, n_rows, spec.moe.top_k) {
     make_moe(spec.moe.top_k);
@@ -104,10 +106,12 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
 
   const LayerContext ctx{m.spec, m.backend, m.rows, m.act, m.times};
   m.backend.embed(m.weights.embedding, m.rows.tokens(), m.act.x(m.rows.n()));
+  if (m.spec.embedding_scale != 1.f) m.backend.scale(m.spec.embedding_scale, m.act.x(m.rows.n()));
+  const bool two_ropes = m.spec.rope_local.d_rot > 0;
   for (int layer = 0; layer < m.spec.n_layers; layer++) {
-    const bool last = layer == m.spec.n_layers - 1;
+    const bool local = two_ropes && m.spec.is_local(layer);
     attention_block(ctx, m.weights.layers[static_cast<size_t>(layer)], kv.layer(layer),
-                    m.rope.table(), last);
+                    local ? m.rope_local.table() : m.rope.table(), layer);
     if (m.rows.n() > 0) m.ffn(ctx, layer);
   }
   if (m.rows.n() > 0) {
@@ -159,7 +163,7 @@ void Decoder::Impl::check(const StepBatch& batch, const Mat& logits) const {
 }
 
 void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
-  if (moe) {
+  if (spec.is_moe_layer(layer)) {
     moe->forward(ctx, weights.layers, layer, *experts, route);
     const int k = route ? route->top_k() : spec.moe.top_k;
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
@@ -172,10 +176,13 @@ void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
 void Decoder::Impl::head(const LayerContext& ctx, Mat logits) {
   const ScopedTime time(times[Stage::kHead]);
   const int n = ctx.rows.n();
-  backend.rms_norm_input(act.x(n), weights.output_norm, spec.norm_eps, act.norm(n));
+  backend.norm_input(
+      act.x(n), {weights.output_norm, weights.output_norm_bias, spec.norm_eps, spec.layer_norm},
+      act.norm(n));
   logits.rows = n;
-  const std::array<LinearOut, 1> out{{{weights.head, nullptr, logits}}};
+  const std::array<LinearOut, 1> out{{{weights.head, weights.output_bias, logits}}};
   backend.linear(act.norm(n), out);
+  if (spec.logit_scale != 1.f) backend.scale(spec.logit_scale, logits);
 }
 
 // One entry per row, in row order. A failed row's K and V are wrong too, so later rows of its
@@ -250,7 +257,7 @@ void Decoder::reset_times() {
 
 uint64_t Decoder::scratch_bytes(const ModelSpec& spec, int max_rows, int n_ctx) {
   uint64_t n = Activations::bytes(spec, max_rows, spec.moe.top_k) +
-               RopeCache::bytes(spec.rope, n_ctx) +
+               RopeCache::bytes(spec.rope, n_ctx) + RopeCache::bytes(spec.rope_local, n_ctx) +
                static_cast<uint64_t>(max_rows) * StepRows::bytes_per_row();
   if (spec.is_moe()) n += MoeBlock::bytes(spec, max_rows, spec.moe.top_k);
   return n;

@@ -15,6 +15,7 @@
 #include "model/moe_options.h"
 #include "model/prefetch_governor.h"
 #include "model/spec.h"
+#include "model/spec_reader.h"
 #include "model/work.h"
 
 namespace hob {
@@ -35,7 +36,8 @@ struct ModelLayout {
 
 // Metadata -> spec, tensor table checked: a missing, unused or misshapen tensor is an Error that
 // names it.
-ModelLayout bind_layout(const GgufFile& file, const Backend& backend);
+ModelLayout bind_layout(const GgufFile& file, const Backend& backend,
+                        Compat compat = Compat::kPublished);
 
 // Engine thread only. Owns the dense weights; borrows backend and experts.
 class Decoder {

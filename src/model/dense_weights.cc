@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/table.h"
 #include "model/bind.h"
 #include "model/direct_reader.h"
 #include "tensor/dequant.h"
@@ -40,11 +41,7 @@ class Loader {
   }
 
   void load(const BoundTensor& t, std::byte* dst) {
-    if (t.kind == TensorKind::kMatrix)
-      load_matrix(t, dst);
-    else
-      dequantise_row(t.raw->dtype, read_rows(t, 0, t.rows).data(), t.cols,
-                     reinterpret_cast<float*>(dst));
+    t.kind == TensorKind::kMatrix ? load_matrix(t, dst) : load_floats(t, dst);
   }
 
  private:
@@ -56,6 +53,18 @@ class Loader {
       const std::byte* stock = read_rows(t, row, n).data();
       backend_.prepare(dtype, n, t.cols, stock,
                        dst + (row ? backend_.prepared_bytes(dtype, row, t.cols) : 0));
+    }
+  }
+
+  void load_floats(const BoundTensor& t, std::byte* dst) {
+    auto* to = reinterpret_cast<float*>(dst);
+    const size_t bytes = tensor_row_bytes(t);
+    const int step = piece_rows(bytes);
+    for (int row = 0; row < t.rows; row += step) {
+      const int n = std::min(step, t.rows - row);
+      const std::byte* from = read_rows(t, row, n).data();
+      for (int r = 0; r < n; r++, from += bytes, to += t.cols)
+        dequantise_row(t.raw->dtype, from, t.cols, to);
     }
   }
 
@@ -74,97 +83,166 @@ class Loader {
   uint64_t n_done_ = 0, n_total_ = 0;
 };
 
-void set_rope_divisors(const BoundTensor& t, const float* values, DenseWeights& out) {
-  out.rope_divisors.assign(values, values + t.cols);
-  for (float d : out.rope_divisors)
+void set_rope_divisors(const BoundTensor& t, const float* values, std::vector<float>& out) {
+  out.assign(values, values + t.cols);
+  for (float d : out)
     if (!(std::isfinite(d) && d > 0))
       fail(Code::kDataLoss, "[model] {}: expected positive divisors, file has {}", t.raw->name, d);
 }
 
-void assign(const BoundTensor& t, const std::byte* data, DenseWeights& out) {
-  const float* f = reinterpret_cast<const float*>(data);
-  const Weight w{t.raw->dtype, t.rows, t.cols, data};
-  LayerWeights none;
-  LayerWeights& l = t.layer >= 0 ? out.layers[static_cast<size_t>(t.layer)] : none;
-  switch (t.role) {
-    case Role::kTokenEmbd:
-      out.embedding = w;
-      break;
-    case Role::kOutputNorm:
-      out.output_norm = f;
-      break;
-    case Role::kOutput:
-      out.head = w;
-      break;
-    case Role::kRopeFreqs:
-      set_rope_divisors(t, f, out);
-      break;
-    case Role::kAttnNorm:
-      l.attn_norm = f;
-      break;
-    case Role::kQ:
-      l.q = w;
-      break;
-    case Role::kK:
-      l.k = w;
-      break;
-    case Role::kV:
-      l.v = w;
-      break;
-    case Role::kO:
-      l.o = w;
-      break;
-    case Role::kQBias:
-      l.q_bias = f;
-      break;
-    case Role::kKBias:
-      l.k_bias = f;
-      break;
-    case Role::kVBias:
-      l.v_bias = f;
-      break;
-    case Role::kOBias:
-      l.o_bias = f;
-      break;
-    case Role::kQNorm:
-      l.q_norm = f;
-      break;
-    case Role::kKNorm:
-      l.k_norm = f;
-      break;
-    case Role::kFfnNorm:
-      l.ffn_norm = f;
-      break;
-    case Role::kGate:
-      l.gate = w;
-      break;
-    case Role::kUp:
-      l.up = w;
-      break;
-    case Role::kDown:
-      l.down = w;
-      break;
-    case Role::kRouter:
-      l.router = w;
-      break;
-    case Role::kSharedRouter:
-      l.shared_router = w;
-      break;
-    case Role::kSharedGate:
-      l.shared_gate = w;
-      break;
-    case Role::kSharedUp:
-      l.shared_up = w;
-      break;
-    case Role::kSharedDown:
-      l.shared_down = w;
-      break;
-    case Role::kExpertGate:
-    case Role::kExpertUp:
-    case Role::kExpertDown:
-      HOB_CHECK(!"experts are not resident");
+// Where a role's tensor goes; a role is in one of these tables or has a function of its own.
+constexpr struct {
+  Role role;
+  const float* LayerWeights::*field;
+} kLayerVectors[] = {
+    {Role::kAttnNorm, &LayerWeights::attn_norm},
+    {Role::kAttnNormBias, &LayerWeights::attn_norm_bias},
+    {Role::kQBias, &LayerWeights::q_bias},
+    {Role::kKBias, &LayerWeights::k_bias},
+    {Role::kVBias, &LayerWeights::v_bias},
+    {Role::kOBias, &LayerWeights::o_bias},
+    {Role::kQNorm, &LayerWeights::q_norm},
+    {Role::kKNorm, &LayerWeights::k_norm},
+    {Role::kSinks, &LayerWeights::sinks},
+    {Role::kLatentNorm, &LayerWeights::latent_norm},
+    {Role::kPostAttnNorm, &LayerWeights::post_attn_norm},
+    {Role::kFfnNorm, &LayerWeights::ffn_norm},
+    {Role::kFfnNormBias, &LayerWeights::ffn_norm_bias},
+    {Role::kPostFfnNorm, &LayerWeights::post_ffn_norm},
+    {Role::kRouterBias, &LayerWeights::router_bias},
+    {Role::kExpertGateBias, &LayerWeights::expert_gate_bias},
+    {Role::kExpertUpBias, &LayerWeights::expert_up_bias},
+    {Role::kExpertDownBias, &LayerWeights::expert_down_bias},
+};
+constexpr struct {
+  Role role;
+  Weight LayerWeights::*field;
+} kLayerMatrices[] = {
+    {Role::kQ, &LayerWeights::q},
+    {Role::kK, &LayerWeights::k},
+    {Role::kV, &LayerWeights::v},
+    {Role::kO, &LayerWeights::o},
+    {Role::kLatent, &LayerWeights::latent},
+    {Role::kGate, &LayerWeights::gate},
+    {Role::kUp, &LayerWeights::up},
+    {Role::kDown, &LayerWeights::down},
+    {Role::kRouter, &LayerWeights::router},
+    {Role::kSharedRouter, &LayerWeights::shared_router},
+    {Role::kSharedGate, &LayerWeights::shared_gate},
+    {Role::kSharedUp, &LayerWeights::shared_up},
+    {Role::kSharedDown, &LayerWeights::shared_down},
+};
+
+class Assigner {
+ public:
+  Assigner(const ModelSpec& spec, const Backend& backend, DenseWeights& out)
+      : spec_(spec), backend_(backend), out_(out) {}
+
+  void assign(const BoundTensor& t, std::byte* data) {
+    auto* f = reinterpret_cast<float*>(data);
+    if (t.layer < 0) return assign_trunk(t, f, {t.raw->dtype, t.rows, t.cols, data});
+    LayerWeights& l = out_.layers[static_cast<size_t>(t.layer)];
+    for (const auto& v : kLayerVectors)
+      if (v.role == t.role) return static_cast<void>(l.*v.field = f);
+    const Weight w{t.raw->dtype, t.rows, t.cols, data};
+    for (const auto& m : kLayerMatrices)
+      if (m.role == t.role) return static_cast<void>(l.*m.field = w);
+    assign_parts(t, f, w, l);
   }
-}
+
+ private:
+  void assign_trunk(const BoundTensor& t, const float* f, const Weight& w) {
+    switch (t.role) {
+      case Role::kTokenEmbd:
+        return static_cast<void>(out_.embedding = w);
+      case Role::kOutputNorm:
+        return static_cast<void>(out_.output_norm = f);
+      case Role::kOutputNormBias:
+        return static_cast<void>(out_.output_norm_bias = f);
+      case Role::kOutput:
+        return static_cast<void>(out_.head = w);
+      case Role::kOutputBias:
+        return static_cast<void>(out_.output_bias = f);
+      case Role::kRopeFreqs:
+        return set_rope_divisors(t, f, out_.rope_divisors.all);
+      case Role::kRopeFreqsLong:
+        return set_rope_divisors(t, f, out_.rope_divisors.for_long);
+      default:
+        HOB_CHECK(!"a tensor of the trunk without a place");
+    }
+  }
+
+  // Tensors that hold several matrices.
+  void assign_parts(const BoundTensor& t, float* f, const Weight& w, LayerWeights& l) {
+    const AttnSpec& a = spec_.attn;
+    const int d_q = a.n_heads * a.d_k, d_k = a.n_kv_heads * a.d_k;
+    switch (t.role) {
+      case Role::kQkv:
+        l.q = rows_of(t, w, 0, d_q);
+        l.k = rows_of(t, w, d_q, d_k);
+        l.v = rows_of(t, w, d_q + d_k, w.n_rows - d_q - d_k);
+        return;
+      case Role::kQkvBias:
+        l.q_bias = f;
+        l.k_bias = f + d_q;
+        l.v_bias = f + d_q + d_k;
+        return;
+      case Role::kGateUp:
+        l.gate = rows_of(t, w, 0, spec_.d_ff);
+        l.up = rows_of(t, w, spec_.d_ff, spec_.d_ff);
+        return;
+      case Role::kLatentK:
+        return static_cast<void>(l.latent_k = heads_of(t, w));
+      case Role::kLatentV:
+        return static_cast<void>(l.latent_v = heads_of(t, w));
+      case Role::kLatentUp:
+        return assign_latent_up(f, l);
+      default:
+        HOB_CHECK(!"experts are not resident");
+    }
+  }
+
+  Weight rows_of(const BoundTensor& t, const Weight& w, int first, int n) const {
+    if (dtype_info(w.dtype).quantised() && first % kPanelRows != 0)
+      fail(Code::kUnimplemented,
+           "[model] {}: expected parts of whole multiples of {} rows, file has one that begins at "
+           "row {}",
+           t.raw->name, kPanelRows, first);
+    const size_t at = first > 0 ? backend_.prepared_bytes(w.dtype, first, w.n_cols) : 0;
+    return {w.dtype, n, w.n_cols, w.data + at};
+  }
+
+  HeadWeights heads_of(const BoundTensor& t, const Weight& w) const {
+    const int n = w.n_rows / spec_.attn.n_heads;
+    rows_of(t, w, n, n);  // for its check
+    return {rows_of(t, w, 0, n), backend_.prepared_bytes(w.dtype, n, w.n_cols)};
+  }
+
+  // f32 [head][key without rotation; value][d_latent]. The query is multiplied with the transposed
+  // upper part: transposed in place.
+  void assign_latent_up(float* f, LayerWeights& l) const {
+    const AttnSpec& a = spec_.attn;
+    const int d_nope = a.d_k - spec_.rope.d_rot, d = a.d_latent;
+    const auto n_k = static_cast<size_t>(d_nope) * static_cast<size_t>(d);
+    const size_t stride = n_k + static_cast<size_t>(a.d_v) * static_cast<size_t>(d);
+    std::vector<float> keys(n_k);
+    for (int h = 0; h < a.n_heads; h++) {
+      float* head = f + static_cast<size_t>(h) * stride;
+      keys.assign(head, head + n_k);
+      for (int i = 0; i < d_nope; i++)
+        for (int j = 0; j < d; j++)
+          head[static_cast<size_t>(j) * static_cast<size_t>(d_nope) + static_cast<size_t>(i)] =
+              keys[static_cast<size_t>(i) * static_cast<size_t>(d) + static_cast<size_t>(j)];
+    }
+    const auto at = [&](size_t i) { return reinterpret_cast<const std::byte*>(f + i); };
+    l.latent_k = {{DType::kF32, d, d_nope, at(0)}, stride * sizeof(float)};
+    l.latent_v = {{DType::kF32, a.d_v, d, at(n_k)}, stride * sizeof(float)};
+  }
+
+  const ModelSpec& spec_;
+  const Backend& backend_;
+  DenseWeights& out_;
+};
 
 }  // namespace
 
@@ -177,11 +255,12 @@ DenseWeights load_dense_weights(const GgufFile& file, const ModelSpec& spec, con
   out.storage = AlignedBuffer(plan.n_bytes, /*huge_pages=*/true);
   out.layers.resize(static_cast<size_t>(spec.n_layers));
   Loader loader(file, tensors, backend, progress);
+  Assigner assigner(spec, backend, out);
   for (size_t i = 0; i < tensors.size(); i++) {
     if (tensors[i].kind == TensorKind::kExperts) continue;
     std::byte* dst = out.storage.data() + plan.offsets[i];
     loader.load(tensors[i], dst);
-    assign(tensors[i], dst, out);
+    assigner.assign(tensors[i], dst);
   }
   if (!out.head) out.head = out.embedding;
   return out;

@@ -19,8 +19,9 @@ double yarn_pair_of(const RopeSpec& s, double n_turns) {
 // Share of the unscaled frequency per pair: 1 for fast pairs (left alone), 0 for slow ones
 // (interpolated).
 std::vector<double> yarn_extrapolation(const RopeSpec& s) {
-  const double low = std::max(0.0, std::floor(yarn_pair_of(s, s.beta_fast)));
-  const double high = std::min(s.d_rot - 1.0, std::ceil(yarn_pair_of(s, s.beta_slow)));
+  const double first = yarn_pair_of(s, s.beta_fast), last = yarn_pair_of(s, s.beta_slow);
+  const double low = std::max(0.0, s.yarn_whole_pairs ? std::floor(first) : first);
+  const double high = std::min(s.d_rot - 1.0, s.yarn_whole_pairs ? std::ceil(last) : last);
   std::vector<double> share(static_cast<size_t>(s.d_rot / 2));
   for (size_t i = 0; i < share.size(); i++)
     share[i] =
@@ -48,18 +49,20 @@ std::vector<double> rope_frequencies(const RopeSpec& s, std::span<const float> d
   return freq;
 }
 
-double rope_magnitude(const RopeSpec& s) {
-  if (s.scaling != RopeScaling::kYarn) return 1;
-  return s.attn_factor * (s.factor > 1.f ? 1 + 0.1 * std::log(static_cast<double>(s.factor)) : 1.0);
+double yarn_magnitude(double factor, double m) {
+  return factor > 1 ? 1 + 0.1 * m * std::log(factor) : 1.0;
 }
 
-RopeCache::RopeCache(const RopeSpec& spec, int n_positions, std::span<const float> divisors)
+RopeCache::RopeCache(const RopeSpec& spec, int n_positions, const RopeDivisors& divisors)
     : storage_(bytes(spec, n_positions)),
       n_positions_(n_positions),
       d_rot_(spec.d_rot),
       kind_(spec.kind) {
-  const std::vector<double> freq = rope_frequencies(spec, divisors);
-  const double magnitude = rope_magnitude(spec);
+  // The whole context decides, not a text's length so far: keys in the cache are rotated already.
+  const bool is_long = spec.scaling == RopeScaling::kLongRope && n_positions > spec.original_ctx;
+  const std::vector<double> freq =
+      rope_frequencies(spec, is_long ? divisors.for_long : divisors.all);
+  const double magnitude = static_cast<double>(is_long ? spec.long_magnitude : spec.magnitude);
   const size_t n_pairs = freq.size();
   float* cos_out = reinterpret_cast<float*>(storage_.data());
   float* sin_out = cos_out + static_cast<size_t>(n_positions) * n_pairs;

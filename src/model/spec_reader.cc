@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/rope_cache.h"
 
 namespace hob {
 namespace {
@@ -50,21 +51,33 @@ void read_yarn(const SpecReader& in, int n_ctx_train, RopeSpec& r) {
   r.scaling = RopeScaling::kYarn;
   r.original_ctx =
       in.optional_int("rope.scaling.original_context_length", n_ctx_train, {1, kMaxCtx});
-  r.attn_factor = in.optional_float("rope.scaling.attn_factor", 1.f, {1e-6, 1e6});
+  r.magnitude = in.optional_float("rope.scaling.attn_factor", 1.f, {1e-6, 1e6}) *
+                static_cast<float>(yarn_magnitude(static_cast<double>(r.factor), 1));
   r.beta_fast = in.optional_float("rope.scaling.yarn_beta_fast", 32.f, {1e-6, 1e6});
   r.beta_slow = in.optional_float("rope.scaling.yarn_beta_slow", 1.f, {1e-6, 1e6});
   if (r.theta <= 1.f)
     fail(Code::kDataLoss, "[model] {}: expected more than 1 with YaRN, file has {}",
          in.full_key("rope.freq_base"), r.theta);
-  // Both change the numbers, and no model of the supported families uses them: refuse rather than
-  // be quietly wrong.
-  if (in.optional_float("rope.scaling.yarn_log_multiplier", 0.f, {-1e6, 1e6}) != 0.f)
-    fail(Code::kUnimplemented, "[model] {}: expected 0, file has another value",
-         in.full_key("rope.scaling.yarn_log_multiplier"));
+  // Changes the numbers, and no model of the supported families uses it: refuse rather than be
+  // quietly wrong.
   const float ext = in.optional_float("rope.scaling.yarn_ext_factor", 1.f, {-1e6, 1e6});
   if (ext >= 0.f && ext != 1.f)
     fail(Code::kUnimplemented, "[model] {}: expected 1, file has {}",
          in.full_key("rope.scaling.yarn_ext_factor"), ext);
+}
+
+// Two sets of divisors, for short and for long contexts. Ref: LongRoPE, arXiv 2402.13753.
+void read_long_rope(const SpecReader& in, int n_ctx_train, RopeSpec& r) {
+  r.scaling = RopeScaling::kLongRope;
+  r.original_ctx =
+      in.optional_int("rope.scaling.original_context_length", n_ctx_train, {1, kMaxCtx});
+  // The published formula; files usually name the value.
+  const double ratio = static_cast<double>(n_ctx_train) / r.original_ctx;
+  const double usual = ratio > 1 ? std::sqrt(1 + std::log(ratio) / std::log(r.original_ctx)) : 1.0;
+  r.magnitude =
+      in.optional_float("rope.scaling.attn_factor", static_cast<float>(usual), {1e-6, 1e6});
+  // hob's own key, for models whose two sets have magnitudes of their own (Phi-3.5-MoE).
+  r.long_magnitude = in.optional_float("rope.scaling.attn_factor_long", r.magnitude, {1e-6, 1e6});
 }
 
 RopeSpec read_rope(const SpecReader& in, int d_k, int n_ctx_train) {
@@ -81,12 +94,15 @@ RopeSpec read_rope(const SpecReader& in, int d_k, int n_ctx_train) {
   r.factor = factor == 0.f ? 1.f : factor;
   const std::string type =
       in.metadata().find_string(in.full_key("rope.scaling.type")).value_or("linear");
-  if (type == "yarn")
+  if (type == "longrope" || in.find_tensor("rope_factors_long.weight"))
+    read_long_rope(in, n_ctx_train, r);
+  else if (type == "yarn")
     read_yarn(in, n_ctx_train, r);
   else if (type == "linear")
     r.scaling = r.factor == 1.f ? RopeScaling::kNone : RopeScaling::kLinear;
   else if (type != "none")
-    fail(Code::kUnimplemented, "[model] {}: expected none, linear or yarn, file has \"{}\"",
+    fail(Code::kUnimplemented,
+         "[model] {}: expected none, linear, yarn or longrope, file has \"{}\"",
          in.full_key("rope.scaling.type"), type);
   if (r.scaling == RopeScaling::kNone) r.factor = 1.f;
   return r;
@@ -179,20 +195,22 @@ MoeSpec read_moe(const SpecReader& in, const MoeDefaults& defaults) {
   if (m.d_expert < 1)
     fail(Code::kDataLoss, "[model] {}: expected 1 to {}, file has none",
          in.full_key("expert_feed_forward_length"), kMaxWidth);
-  m.renormalise =
+  m.route.kind = defaults.router;
+  m.route.k = m.top_k;
+  m.route.renormalise =
       in.metadata().find_bool(in.full_key("expert_weights_norm")).value_or(defaults.renormalise);
   // Router variants of families that are not in the table: refuse rather than be quietly wrong.
-  constexpr int kSoftmax = 1;
-  if (in.optional_int("expert_gating_func", kSoftmax, {0, 255}) > kSoftmax)
-    fail(Code::kUnimplemented, "[model] {}: expected 1 (softmax), file has another",
-         in.full_key("expert_gating_func"));
+  const int usual = defaults.router == Router::kSoftmaxOfChosen ? 3 : 1;
+  const int kind = in.optional_int("expert_gating_func", usual, {0, 255});
+  if (kind != 0 && kind != usual)
+    fail(Code::kUnimplemented, "[model] {}: expected {} ({}), file has {}",
+         in.full_key("expert_gating_func"), usual,
+         usual == 1 ? "softmax" : "softmax over the chosen ones", kind);
   if (in.optional_int("expert_group_count", 1, {0, kMaxExperts}) > 1)
     fail(Code::kUnimplemented, "[model] {}: expected at most 1, file has more",
          in.full_key("expert_group_count"));
   const float scale = in.optional_float("expert_weights_scale", 1.f, {-1e6, 1e6});
-  if (scale != 0.f && scale != 1.f)
-    fail(Code::kUnimplemented, "[model] {}: expected 1, file has {}",
-         in.full_key("expert_weights_scale"), scale);
+  m.route.scale = scale == 0.f ? 1.f : scale;  // 0: llama.cpp's "none"
   return m;
 }
 

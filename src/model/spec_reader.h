@@ -26,12 +26,17 @@ struct FloatRange {
   double min, max;  // both inclusive
 };
 
+// Where llama.cpp reads a model otherwise than its authors publish it. Ref: docs/models.md.
+enum class Compat : uint8_t { kPublished, kLlamaCpp };
+
 class SpecReader {
  public:
-  SpecReader(const Metadata& metadata, std::span<const RawTensor> tensors, std::string arch)
-      : metadata_(metadata), tensors_(tensors), arch_(std::move(arch)) {}
+  SpecReader(const Metadata& metadata, std::span<const RawTensor> tensors, std::string arch,
+             Compat compat)
+      : metadata_(metadata), tensors_(tensors), arch_(std::move(arch)), compat_(compat) {}
 
   const std::string& arch() const { return arch_; }
+  Compat compat() const { return compat_; }
   const Metadata& metadata() const { return metadata_; }
   std::string full_key(std::string_view key) const { return arch_ + "." + std::string(key); }
 
@@ -48,12 +53,14 @@ class SpecReader {
   const Metadata& metadata_;
   std::span<const RawTensor> tensors_;
   std::string arch_;
+  Compat compat_;
 };
 
 // Sizes, attention, rotation, norms: all that is the same in every family.
 ModelSpec read_trunk(const SpecReader& in);
 
 struct MoeDefaults {
+  Router router = Router::kSoftmax;
   bool renormalise = false;
   int d_expert = 0;  // where the file has no expert_feed_forward_length
 };

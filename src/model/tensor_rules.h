@@ -13,9 +13,15 @@ namespace hob {
 enum class Role : uint8_t {
   kTokenEmbd,
   kOutputNorm,
+  kOutputNormBias,
   kOutput,
+  kOutputBias,
   kRopeFreqs,
+  kRopeFreqsLong,
   kAttnNorm,
+  kAttnNormBias,
+  kQkv,
+  kQkvBias,
   kQ,
   kK,
   kV,
@@ -26,11 +32,25 @@ enum class Role : uint8_t {
   kOBias,
   kQNorm,
   kKNorm,
+  kSinks,
+  kLatent,  // MLA: input -> [compressed K and V | rotated key]
+  kLatentNorm,
+  kLatentUp,  // MLA, of old files: per head [key without rotation; value] from the compressed one
+  kLatentK,   // MLA: per head, the compressed query from the query without rotation
+  kLatentV,   // MLA: per head, the value from the compressed one
+  kPostAttnNorm,
   kFfnNorm,
+  kFfnNormBias,
+  kPostFfnNorm,
+  kGateUp,
   kGate,
   kUp,
   kDown,
   kRouter,
+  kRouterBias,
+  kExpertGateBias,
+  kExpertUpBias,
+  kExpertDownBias,
   kExpertGate,
   kExpertUp,
   kExpertDown,
@@ -60,8 +80,9 @@ class RuleList {
  public:
   explicit RuleList(const ModelSpec& spec) : spec_(spec) {}
 
-  void decoder();     // everything that the spec alone decides: trunk and all layers
-  void rope_freqs();  // Llama 3's frequency divisors, optional
+  void decoder();       // everything that the spec alone decides: trunk and all layers
+  void rope_freqs();    // Llama 3's frequency divisors, optional
+  void rope_factors();  // LongRoPE's short and long ones
 
   // The parts of decoder(), for a family whose layers differ.
   void trunk();               // embeddings, output norm, head
@@ -75,6 +96,11 @@ class RuleList {
  private:
   void matrix(Role role, int layer, std::string_view name, int n_out, int n_in);
   void vector(Role role, int layer, std::string_view name, int n);
+  void norm(Role role, Role bias_role, int layer, std::string_view name);
+  void qkv(int layer);
+  void ffn_norms(int layer);
+  void latent_attention(int layer);
+  void expert_biases(int layer);
   void expert_matrix(Role role, int layer, std::string_view name, int n_out, int n_in);
 
   const ModelSpec& spec_;

@@ -28,5 +28,13 @@ Family qwen3_family();
 Family qwen2moe_family();
 Family qwen3moe_family();
 Family olmoe_family();
+Family gemma3_family();
+Family gpt_oss_family();
+Family granite_family();
+Family granitemoe_family();
+Family phi3_family();
+Family phimoe_family();
+Family deepseek_family();
+Family deepseek2_family();
 
 }  // namespace hob

@@ -7,8 +7,9 @@ namespace hob {
 
 std::span<const Family> family_table() {
   static const Family kTable[] = {
-      llama_family(),    qwen2_family(),    qwen3_family(),
-      qwen2moe_family(), qwen3moe_family(), olmoe_family(),
+      llama_family(),   qwen2_family(),  qwen3_family(),   qwen2moe_family(),   qwen3moe_family(),
+      olmoe_family(),   phi3_family(),   phimoe_family(),  deepseek_family(),   deepseek2_family(),
+      gpt_oss_family(), gemma3_family(), granite_family(), granitemoe_family(),
   };
   return kTable;
 }

@@ -8,6 +8,6 @@ namespace hob {
 // depends on what follows the write, so there the rows without logits are dropped (also from
 // `ctx.rows`).
 void attention_block(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv,
-                     const RopeTable& rope, bool last_layer);
+                     const RopeTable& rope, int layer);
 
 }  // namespace hob

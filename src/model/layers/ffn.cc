@@ -6,15 +6,18 @@ namespace hob {
 
 void gated_ffn(const LayerContext& ctx, const Weight& gate, const Weight& up, const Weight& down) {
   const int n = ctx.rows.n();
-  const std::array<ExpertGroup, 1> all{{{gate, up, down, ctx.rows.all(), ctx.rows.all()}}};
-  ctx.backend.expert_ffn(ctx.act.norm(n), all, Activation::kSilu, ctx.act.block(n));
+  const std::array<ExpertGroup, 1> all{
+      {{.gate = gate, .up = up, .down = down, .rows = ctx.rows.all(), .out_rows = ctx.rows.all()}}};
+  ctx.backend.expert_ffn(ctx.act.norm(n), all, ctx.spec.ffn_unit, ctx.act.block(n));
 }
 
 void dense_ffn_block(const LayerContext& ctx, const LayerWeights& w) {
   const int n = ctx.rows.n();
-  ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
+  ctx.backend.norm_input(ctx.act.x(n),
+                         {w.ffn_norm, w.ffn_norm_bias, ctx.spec.norm_eps, ctx.spec.layer_norm},
+                         ctx.act.norm(n));
   gated_ffn(ctx, w.gate, w.up, w.down);
-  ctx.backend.add(ctx.act.block(n), ctx.act.x(n));
+  add_block(ctx, w.post_ffn_norm);
 }
 
 }  // namespace hob

@@ -18,6 +18,17 @@ struct LayerContext {
   StageTimes& times;
 };
 
+// What a block has found joins the residual stream; normalised first where the family does so.
+inline void add_block(const LayerContext& ctx, const float* post_norm) {
+  const int n = ctx.rows.n();
+  const Mat block = ctx.act.block(n), x = ctx.act.x(n);
+  if (post_norm) ctx.backend.rms_norm(block, post_norm, ctx.spec.norm_eps, block);
+  if (ctx.spec.residual_scale != 1.f)
+    ctx.backend.add_scaled(block, ctx.spec.residual_scale, x);
+  else
+    ctx.backend.add(block, x);
+}
+
 inline uint64_t now_ns() {
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                    std::chrono::steady_clock::now().time_since_epoch())

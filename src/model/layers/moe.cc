@@ -41,7 +41,9 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
   // All of it, except what the nested scopes take for themselves.
   const uint64_t begin_ns = now_ns(), before_ns = ctx.times.total();
   const int n = ctx.rows.n();
-  ctx.backend.rms_norm_input(ctx.act.x(n), w.ffn_norm, ctx.spec.norm_eps, ctx.act.norm(n));
+  ctx.backend.norm_input(ctx.act.x(n),
+                         {w.ffn_norm, w.ffn_norm_bias, ctx.spec.norm_eps, ctx.spec.layer_norm},
+                         ctx.act.norm(n));
   const int k = route_rows(ctx, w, layer, route);
   const size_t n_choices = static_cast<size_t>(n) * static_cast<size_t>(k);
   if (route_observer_)
@@ -65,9 +67,11 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
   }
   compute_shared(ctx, w);  // while the first reads are in flight
   if (strict)
-    compute_strict(ctx, layer, k, cache);
+    compute_strict(ctx, w, layer, k, cache);
   else
-    compute_chosen(ctx, std::move(*demand), k);
+    compute_chosen(ctx, w, std::move(*demand), k);
+  if (ctx.spec.residual_scale != 1.f)
+    for (size_t i = 0; i < n_choices; i++) weights_[i] *= ctx.spec.residual_scale;
   ctx.backend.combine(ctx.act.parts(n * k), weights_.data(), k, ctx.act.x(n));
   add_shared(ctx, w);
   ctx.times[Stage::kExperts] += now_ns() - begin_ns - (ctx.times.total() - before_ns);
@@ -81,14 +85,15 @@ int MoeBlock::route_rows(const LayerContext& ctx, const LayerWeights& w, int lay
     return route->top_k();
   }
   const int n = ctx.rows.n();
-  const std::array<LinearOut, 1> logits{{{w.router, nullptr, ctx.act.router(n)}}};
+  const std::array<LinearOut, 1> logits{{{w.router, w.router_bias, ctx.act.router(n)}}};
   ctx.backend.linear(ctx.act.norm(n), logits);
   const MoeSpec& moe = ctx.spec.moe;
-  ctx.backend.route(ctx.act.router(n), moe.top_k, moe.renormalise, ids_.data(), weights_.data());
+  ctx.backend.route(ctx.act.router(n), moe.route, ids_.data(), weights_.data());
   return moe.top_k;
 }
 
-void MoeBlock::compute_chosen(const LayerContext& ctx, ExpertDemand demand, int k) {
+void MoeBlock::compute_chosen(const LayerContext& ctx, const LayerWeights& w, ExpertDemand demand,
+                              int k) {
   struct EndLeases {  // even when a step fails half-way
     ~EndLeases() { leases.clear(); }
     std::vector<ExpertLease>& leases;
@@ -99,12 +104,13 @@ void MoeBlock::compute_chosen(const LayerContext& ctx, ExpertDemand demand, int 
       leases_ = demand.next(std::move(leases_));
     }
     if (leases_.empty()) break;
-    compute_arrived(ctx, k);
+    compute_arrived(ctx, w, k);
   }
 }
 
 // One demand per precision, each with only the choices that want it; the rest is skipped.
-void MoeBlock::compute_strict(const LayerContext& ctx, int layer, int k, ExpertCache& cache) {
+void MoeBlock::compute_strict(const LayerContext& ctx, const LayerWeights& w, int layer, int k,
+                              ExpertCache& cache) {
   const size_t n_choices = static_cast<size_t>(ctx.rows.n()) * static_cast<size_t>(k);
   rule_.decide(weights_.data(), ctx.rows.n(), k, choice_wants_.data());
   for (const Want want : {Want::kSkip, Want::kLow, Want::kHigh}) {
@@ -112,7 +118,7 @@ void MoeBlock::compute_strict(const LayerContext& ctx, int layer, int k, ExpertC
     grouping_.build(layer, std::span<const int32_t>(strict_ids_).first(n_choices), k);
     wants_.clear();
     for (const ExpertKey key : grouping_.keys()) wants_.push_back({key, want});
-    compute_chosen(ctx, cache.demand(wants_), k);
+    compute_chosen(ctx, w, cache.demand(wants_), k);
   }
 }
 
@@ -152,7 +158,24 @@ void MoeBlock::count_uses(const ExpertLease& lease, int k) {
   }
 }
 
-void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
+ExpertGroup MoeBlock::group_of(const LayerContext& ctx, const LayerWeights& w,
+                               const ExpertLease& lease) const {
+  const int e = lease.key().expert;
+  const auto bias = [&](const float* of_all, int width) {
+    return of_all ? of_all + static_cast<ptrdiff_t>(e) * width : nullptr;
+  };
+  const int d_expert = ctx.spec.moe.d_expert;
+  return {.gate = lease.weight(kGate),
+          .up = lease.weight(kUp),
+          .down = lease.weight(kDown),
+          .gate_bias = bias(w.expert_gate_bias, d_expert),
+          .up_bias = bias(w.expert_up_bias, d_expert),
+          .down_bias = bias(w.expert_down_bias, ctx.spec.d_model),
+          .rows = grouping_.rows(e),
+          .out_rows = grouping_.out_rows(e)};
+}
+
+void MoeBlock::compute_arrived(const LayerContext& ctx, const LayerWeights& w, int k) {
   groups_.clear();
   for (const ExpertLease& lease : leases_) {
     const int e = lease.key().expert;
@@ -167,12 +190,11 @@ void MoeBlock::compute_arrived(const LayerContext& ctx, int k) {
         std::fill_n(parts.row(out_row), parts.cols, 0.f);
       continue;
     }
-    groups_.push_back({lease.weight(kGate), lease.weight(kUp), lease.weight(kDown),
-                       grouping_.rows(e), grouping_.out_rows(e)});
+    groups_.push_back(group_of(ctx, w, lease));
   }
   const int n = ctx.rows.n();
   if (!groups_.empty())
-    ctx.backend.expert_ffn(ctx.act.norm(n), groups_, Activation::kSilu, ctx.act.parts(n * k));
+    ctx.backend.expert_ffn(ctx.act.norm(n), groups_, ctx.spec.ffn_unit, ctx.act.parts(n * k));
   if (!expert_observer_) return;
   size_t group = 0;
   for (const ExpertLease& lease : leases_)
@@ -221,7 +243,7 @@ void MoeBlock::add_shared(const LayerContext& ctx, const LayerWeights& w) {
   if (w.shared_router)
     ctx.backend.add_gated(ctx.act.block(n), ctx.act.shared_gate(n), ctx.act.x(n));
   else
-    ctx.backend.add(ctx.act.block(n), ctx.act.x(n));
+    add_block(ctx, nullptr);
 }
 
 }  // namespace hob

@@ -43,9 +43,12 @@ class MoeBlock {
  private:
   int route_rows(const LayerContext& ctx, const LayerWeights& w, int layer, RouteOverride* route);
   std::span<const ExpertWant> choose_precision(int n, int k);
-  void compute_chosen(const LayerContext& ctx, ExpertDemand demand, int k);
-  void compute_strict(const LayerContext& ctx, int layer, int k, ExpertCache& cache);
-  void compute_arrived(const LayerContext& ctx, int k);
+  void compute_chosen(const LayerContext& ctx, const LayerWeights& w, ExpertDemand demand, int k);
+  void compute_strict(const LayerContext& ctx, const LayerWeights& w, int layer, int k,
+                      ExpertCache& cache);
+  void compute_arrived(const LayerContext& ctx, const LayerWeights& w, int k);
+  ExpertGroup group_of(const LayerContext& ctx, const LayerWeights& w,
+                       const ExpertLease& lease) const;
   void count_uses(const ExpertLease& lease, int k);
   void compute_shared(const LayerContext& ctx, const LayerWeights& w);
   void add_shared(const LayerContext& ctx, const LayerWeights& w);

@@ -46,7 +46,8 @@ void Prefetcher::observe(const LayerChoice& c) {
   }
   if (c.layer < TokenRoutes::kLayers)
     for (size_t r = 0; r < static_cast<size_t>(n); r++)
-      tokens_.observe(c.layer, c.rows[r].token, c.ids.subspan(r * k, k), c.weights.subspan(r * k, k));
+      tokens_.observe(c.layer, c.rows[r].token, c.ids.subspan(r * k, k),
+                      c.weights.subspan(r * k, k));
   if (before_layer_ == c.layer - 1 && before_n_ == n)
     for (size_t r = 0; r < static_cast<size_t>(n); r++)
       pairs_.observe(c.layer, std::span(before_).subspan(r * k, k), c.ids.subspan(r * k, k));
@@ -72,16 +73,15 @@ void Prefetcher::prefetch(const LayerContext& ctx, std::span<const LayerWeights>
   const int depth = gate_depth(ctx, layers, c.layer);
   const MoeSpec& moe = ctx.spec.moe;
   for (int d = 0; d < depth; d++) {
-    const Mat logits{logits_.data() + static_cast<size_t>(d) * kSmallStep *
-                                          static_cast<size_t>(n_experts_),
-                     n, n_experts_, n_experts_};
-    ctx.backend.route(logits, moe.top_k, moe.renormalise, ids_.data(), weights_.data());
+    const Mat logits{
+        logits_.data() + static_cast<size_t>(d) * kSmallStep * static_cast<size_t>(n_experts_), n,
+        n_experts_, n_experts_};
+    ctx.backend.route(logits, moe.route, ids_.data(), weights_.data());
     if (!prefetch_guessed(c.layer + 1 + d, n, moe.top_k, cache, rule)) break;
   }
 }
 
-void Prefetcher::expect(std::span<const int32_t> tokens, ExpertCache& cache,
-                        PrecisionRule& rule) {
+void Prefetcher::expect(std::span<const int32_t> tokens, ExpertCache& cache, PrecisionRule& rule) {
   const size_t k = before_.size() / kSmallStep;
   for (int layer = 0; layer < std::min(n_layers_, TokenRoutes::kLayers); layer++) {
     size_t n = 0;
@@ -110,7 +110,7 @@ int Prefetcher::gate_depth(const LayerContext& ctx, std::span<const LayerWeights
     const LayerWeights& next = layers[static_cast<size_t>(layer + 1 + depth)];
     if (!next.router) break;
     outs[static_cast<size_t>(depth)] = {
-        next.router, nullptr,
+        next.router, next.router_bias,
         Mat{logits_.data() +
                 static_cast<size_t>(depth) * kSmallStep * static_cast<size_t>(n_experts_),
             n, n_experts_, n_experts_}};

@@ -51,9 +51,17 @@ uint64_t Activations::lay_out(const ModelSpec& spec, int max_rows, int top_k, st
 
   const AttnSpec& a = spec.attn;
   Carver attention(base, common.at());
-  q_ = attention.take(max_rows, a.n_heads * a.d_k);
-  k_ = attention.take(max_rows, a.n_kv_heads * a.d_k);
-  v_ = attention.take(max_rows, a.n_kv_heads * a.d_v);
+  if (a.d_latent > 0) {
+    const int d = a.d_latent + spec.rope.d_rot;
+    q_ = attention.take(max_rows, a.n_heads * d);
+    k_ = attention.take(max_rows, d);
+    head_q_ = attention.take(max_rows, a.n_heads * a.d_k);
+    latent_heads_ = attention.take(max_rows, a.n_heads * a.d_latent);
+  } else {
+    q_ = attention.take(max_rows, a.n_heads * a.d_k);
+    k_ = attention.take(max_rows, a.n_kv_heads * a.d_k);
+    v_ = attention.take(max_rows, a.n_kv_heads * a.d_v);
+  }
   heads_ = attention.take(max_rows, a.n_heads * a.d_v);
 
   Carver ffn(base, common.at());

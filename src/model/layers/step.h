@@ -19,15 +19,18 @@ class Activations {
   static uint64_t bytes(const ModelSpec& spec, int max_rows, int top_k);
 
   // Buffers cut to n rows.
-  Mat x(int n) const { return cut(x_, n); }            // residual stream [n, d_model]
-  Mat norm(int n) const { return cut(norm_, n); }      // normalised input of a block [n, d_model]
-  Mat block(int n) const { return cut(block_, n); }    // output of a block [n, d_model]
-  Mat q(int n) const { return cut(q_, n); }            // [n, n_heads * d_k]
-  Mat k(int n) const { return cut(k_, n); }            // [n, n_kv_heads * d_k]
-  Mat v(int n) const { return cut(v_, n); }            // [n, n_kv_heads * d_v]
-  Mat heads(int n) const { return cut(heads_, n); }    // attention's output [n, n_heads * d_v]
-  Mat router(int n) const { return cut(router_, n); }  // router logits [n, n_experts]
-  Mat shared_gate(int n) const { return cut(shared_gate_, n); }  // [n, 1]
+  Mat x(int n) const { return cut(x_, n); }          // residual stream [n, d_model]
+  Mat norm(int n) const { return cut(norm_, n); }    // normalised input of a block [n, d_model]
+  Mat block(int n) const { return cut(block_, n); }  // output of a block [n, d_model]
+  Mat q(int n) const { return cut(q_, n); }          // [n, n_heads * d_k]
+  Mat k(int n) const { return cut(k_, n); }          // [n, n_kv_heads * d_k]
+  Mat v(int n) const { return cut(v_, n); }          // [n, n_kv_heads * d_v]
+  Mat heads(int n) const { return cut(heads_, n); }  // attention's output [n, n_heads * d_v]
+  // With MLA q and k are in the compressed space: [n, n_heads * (d_latent + d_rot)], one k.
+  Mat head_q(int n) const { return cut(head_q_, n); }              // [n, n_heads * d_k]
+  Mat latent_heads(int n) const { return cut(latent_heads_, n); }  // [n, n_heads * d_latent]
+  Mat router(int n) const { return cut(router_, n); }              // router logits [n, n_experts]
+  Mat shared_gate(int n) const { return cut(shared_gate_, n); }    // [n, 1]
   Mat parts(int n) const { return cut(parts_, n); }  // one row per (row, rank) [n * top_k, d_model]
 
  private:
@@ -39,7 +42,7 @@ class Activations {
   Activations() = default;
 
   AlignedBuffer storage_;
-  Mat x_, norm_, block_, q_, k_, v_, heads_, router_, shared_gate_, parts_;
+  Mat x_, norm_, block_, q_, k_, v_, heads_, head_q_, latent_heads_, router_, shared_gate_, parts_;
 };
 
 // The rows that a step still computes, and lists of one entry per row in the form that the backend

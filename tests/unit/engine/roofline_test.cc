@@ -63,7 +63,8 @@ TEST(Roofline, AStepWithoutLogitsSkipsTheEndOfTheLastLayer) {
 
 TEST(Roofline, WorkOfAMoeDecode) {
   ModelLayout layout = tiny_layout();
-  layout.spec.moe = {.n_experts = 8, .top_k = 2};
+  layout.spec.moe.n_experts = 8;
+  layout.spec.moe.top_k = 2;
   for (LayerWork& l : layout.work) {
     l.ffn = {};
     l.router = {.bytes = 20, .n_quantised = 0, .n_float = 40};

@@ -29,6 +29,9 @@ enum class Order { kGrown, kBlocksShuffled, kAllShuffled };
 struct Case {
   int d_k, d_v, first, n_visible;
   Order order;
+  int window = 0;       // each query sees so many positions up to its end
+  bool sinks = false;   // every other query has one
+  bool latent = false;  // V is the start of K
 };
 
 // The K and V of one head among two, written token by token.
@@ -65,16 +68,24 @@ class Store {
     a.k_stride = 2 * kv_block_bytes(type_, case_.d_k);
     a.v_stride = 2 * kv_block_bytes(type_, case_.d_v);
     a.slots = slots_.data();
-    a.first = case_.first;
     a.d_k = case_.d_k;
     a.d_v = case_.d_v;
+    a.v_in_k = case_.latent;
+    if (case_.latent) a.v = nullptr;
     a.scale = 0.2f;
     return a;
   }
 
   // What the store holds, read back by the layout that kv_block.h describes.
   std::vector<float> stored_k() { return stored(k_, case_.d_k, true); }
-  std::vector<float> stored_v() { return stored(v_, case_.d_v, false); }
+  std::vector<float> stored_v() {
+    if (!case_.latent) return stored(v_, case_.d_v, false);
+    const std::vector<float> k = stored_k();
+    std::vector<float> v;
+    for (int p = 0; p < case_.n_visible; p++)
+      v.insert(v.end(), k.begin() + p * case_.d_k, k.begin() + p * case_.d_k + case_.d_v);
+    return v;
+  }
   const std::vector<std::byte>& k_bytes() const { return k_; }
   const std::vector<std::byte>& v_bytes() const { return v_; }
 
@@ -114,7 +125,11 @@ struct Queries {
   Queries(const Case& c, const std::vector<float>& q) : out(13 * static_cast<size_t>(c.d_v)) {
     for (int i = 0; i < 13; i++) {
       const int n = std::max(c.first + 1, c.n_visible - (i < 9 ? (8 - i) / 2 : 11 * (12 - i)));
-      list.push_back({q.data() + i * c.d_k, out.data() + i * c.d_v, n});
+      list.push_back({.q = q.data() + i * c.d_k,
+                      .out = out.data() + i * c.d_v,
+                      .n_visible = n,
+                      .first = c.window > 0 ? std::max(c.first, n - c.window) : c.first,
+                      .sink = c.sinks && i % 2 == 0 ? q[static_cast<size_t>(i)] : -INFINITY});
     }
   }
   std::vector<float> out;
@@ -124,8 +139,8 @@ struct Queries {
 void expect_near_double(const Case& c, const AttnQuery& query, const std::vector<float>& k,
                         const std::vector<float>& v) {
   std::vector<double> p;
-  double total = 0;
-  for (int j = c.first; j < query.n_visible; j++) {
+  double total = std::exp(static_cast<double>(query.sink));
+  for (int j = query.first; j < query.n_visible; j++) {
     double s = 0;
     for (int i = 0; i < c.d_k; i++)
       s += static_cast<double>(query.q[i]) *
@@ -135,8 +150,8 @@ void expect_near_double(const Case& c, const AttnQuery& query, const std::vector
   }
   for (int i = 0; i < c.d_v; i++) {
     double o = 0;
-    for (int j = c.first; j < query.n_visible; j++)
-      o += p[static_cast<size_t>(j - c.first)] / total *
+    for (int j = query.first; j < query.n_visible; j++)
+      o += p[static_cast<size_t>(j - query.first)] / total *
            static_cast<double>(v[static_cast<size_t>(j * c.d_v + i)]);
     ASSERT_NEAR(query.out[i], o, 2e-5);
   }
@@ -199,7 +214,28 @@ INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
                                          Case{16, 16, 70, 131, Order::kAllShuffled},
                                          Case{96, 160, 5, 140, Order::kAllShuffled},
                                          Case{128, 128, 64, 300, Order::kBlocksShuffled},
-                                         Case{64, 64, 100, 260, Order::kGrown}));
+                                         Case{64, 64, 100, 260, Order::kGrown},
+                                         Case{64, 64, 0, 200, Order::kGrown, 20},
+                                         Case{64, 64, 0, 300, Order::kBlocksShuffled, 128, true},
+                                         Case{32, 32, 3, 90, Order::kAllShuffled, 1, true},
+                                         Case{576, 512, 0, 150, Order::kGrown, 0, false, true},
+                                         Case{96, 64, 0, 140, Order::kAllShuffled, 0, true, true}));
+
+// Keys that score far above or below the sink: it takes nothing, or all but nothing.
+TEST(AttentionSink, TakesItsShare) {
+  const Case c{16, 16, 0, 20, Order::kGrown};
+  const auto k = random_floats(20 * 16, 2), v = random_floats(20 * 16, 3);
+  const auto q = random_floats(16, 1);
+  for (const KernelTable* kernels : tables()) {
+    Store store(*kernels, KvType::kF32, c, k, v);
+    std::vector<float> plain(16), low(16), high(16);
+    kernels->attention[1](store.args({{q.data(), plain.data(), 20}}));
+    kernels->attention[1](store.args({{q.data(), low.data(), 20, 0, -200.f}}));
+    kernels->attention[1](store.args({{q.data(), high.data(), 20, 0, 200.f}}));
+    EXPECT_EQ(low, plain) << kernels->isa;
+    for (const float x : high) EXPECT_EQ(x, 0.f) << kernels->isa;
+  }
+}
 
 TEST(KvBlocks, EveryIsaWritesTheSameBytes) {
   const Case c{64, 96, 0, 40, Order::kBlocksShuffled};

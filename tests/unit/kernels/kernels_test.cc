@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numbers>
 #include <random>
 #include <string>
 #include <vector>
@@ -275,6 +276,46 @@ TEST(Kernels, exp_is_within_3e7_over_the_whole_range) {
   }
 }
 
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// Against the formulas as the models' authors write them, in double; the same bits in every ISA.
+TEST(Kernels, GatedUnitsAndLayerNormAgreeWithPlainFormulas) {
+  const auto gelu = [](double g, double u) {
+    return g / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g))) *
+           u;
+  };
+  const auto clamped = [](double g, double u) {
+    g = std::min(g, 7.);
+    return g * sigmoid(1.702 * g) * (std::clamp(u, -7., 7.) + 1);
+  };
+  for (int n : {1, 15, 16, 100, 2048}) {
+    const auto size = static_cast<size_t>(n);
+    const auto x = random_floats(size, 1, 6.f), w = random_floats(size, 2, 6.f),
+               b = random_floats(size, 3);
+    double mean = 0, variance = 0;
+    for (const float v : x) mean += static_cast<double>(v) / n;
+    for (const float v : x) variance += std::pow(static_cast<double>(v) - mean, 2) / n;
+    std::vector<std::vector<float>> first;
+    for (const KernelTable* kernels : tables()) {
+      std::vector<std::vector<float>> all(4, std::vector<float>(size));
+      for (size_t u = 0; u < kNGatedUnits; u++)
+        kernels->gated_unit[u](x.data(), w.data(), n, all[u].data());
+      kernels->layer_norm(x.data(), w.data(), b.data(), n, 1e-5f, all[3].data());
+      for (size_t i = 0; i < size; i++) {
+        const auto g = static_cast<double>(x[i]), u = static_cast<double>(w[i]);
+        const double tolerance = 2e-6 * (1 + std::abs(g * u));
+        ASSERT_NEAR(all[0][i], g * sigmoid(g) * u, tolerance);
+        ASSERT_NEAR(all[1][i], gelu(g, u), tolerance);
+        ASSERT_NEAR(all[2][i], clamped(g, u), tolerance);
+        ASSERT_NEAR(all[3][i],
+                    (g - mean) / std::sqrt(variance + 1e-5) * u + static_cast<double>(b[i]), 1e-4);
+      }
+      if (first.empty()) first = all;
+      ASSERT_EQ(all, first) << kernels->isa;
+    }
+  }
+}
+
 TEST(Kernels, norm_swiglu_axpy_half_agree_with_plain_formulas) {
   for (int n : {1, 15, 16, 31, 64, 100, 2048}) {
     const auto x = random_floats(static_cast<size_t>(n), 1, 3.f),
@@ -285,7 +326,7 @@ TEST(Kernels, norm_swiglu_axpy_half_agree_with_plain_formulas) {
     for (const KernelTable* kernels : tables()) {
       std::vector<float> norm(x.size()), act(x.size()), sum = w;
       kernels->rms_norm(x.data(), w.data(), n, 1e-5f, norm.data());
-      kernels->swiglu(x.data(), w.data(), n, act.data());
+      kernels->gated_unit[0](x.data(), w.data(), n, act.data());
       kernels->axpy(0.3f, x.data(), n, sum.data());
       for (size_t i = 0; i < x.size(); i++) {
         const double v = static_cast<double>(x[i]), u = static_cast<double>(w[i]);
@@ -343,7 +384,7 @@ TEST(Kernels, float_ops_same_bits_on_awkward_values) {
     };
     for (const auto& in : {x, y, huge}) {
       add([&](auto* a, int n, auto* o) { kernels->rms_norm(a, x.data(), n, 1e-6f, o); }, in);
-      add([&](auto* a, int n, auto* o) { kernels->swiglu(a, x.data(), n, o); }, in);
+      add([&](auto* a, int n, auto* o) { kernels->gated_unit[0](a, x.data(), n, o); }, in);
       add([&](auto* a, int n, auto* o) { kernels->axpy(-3e-8f, a, n, o); }, in);
       add([&](auto* a, int n, auto* o) { kernels->add(a, n, o); }, in);
       add([&](auto* a, int n, auto* o) { std::copy(a, a + n, o), kernels->softmax(o, n); }, in);

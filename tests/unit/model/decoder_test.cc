@@ -265,7 +265,9 @@ TEST(Decoder, ScratchBytesCoverThePartsOfEveryChoice) {
   spec.d_model = 2048;
   spec.attn = {.n_heads = 16, .n_kv_heads = 16, .d_k = 128, .d_v = 128};
   spec.rope.d_rot = 128;
-  spec.moe = {.n_experts = 64, .top_k = 8, .d_expert = 1024};
+  spec.moe.n_experts = 64;
+  spec.moe.top_k = 8;
+  spec.moe.d_expert = 1024;
   const uint64_t parts = uint64_t{512} * 8 * 2048 * 4, rope = uint64_t{4096} * 128 * 4;
   EXPECT_GT(Decoder::scratch_bytes(spec, 512, 4096), parts + rope);
   EXPECT_LT(Decoder::scratch_bytes(spec, 512, 4096), (parts + rope) * 3 / 2);

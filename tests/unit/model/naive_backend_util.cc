@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <numeric>
 #include <vector>
 
@@ -29,6 +30,22 @@ double dot(const float* a, const float* b, int n) {
 }
 
 float silu(float x) { return x / (1 + std::exp(-x)); }
+
+float gated(GatedUnit unit, float g, float u) {
+  switch (unit) {
+    case GatedUnit::kSilu:
+      return silu(g) * u;
+    case GatedUnit::kGelu:
+      return g / 2 *
+             (1 +
+              std::tanh(std::sqrt(2 / std::numbers::pi_v<float>) * (g + 0.044715f * g * g * g))) *
+             u;
+    case GatedUnit::kClampedSilu:
+      g = std::min(g, 7.f);
+      return g / (1 + std::exp(-1.702f * g)) * (std::clamp(u, -7.f, 7.f) + 1);
+  }
+  return 0;
+}
 
 std::vector<Row> dequantised(const Weight& w) {
   std::vector<Row> rows;
@@ -99,16 +116,34 @@ class NaiveBackend : public Backend {
     }
   }
 
-  void expert_ffn(Mat x, std::span<const ExpertGroup> groups, Activation, Mat out) override {
+  void linear_heads(Mat x, int x_step, const HeadWeights& w, int n_heads, Mat y,
+                    int y_step) override {
+    for (int h = 0; h < n_heads; h++) {
+      Weight own = w.first;
+      own.data += static_cast<size_t>(h) * w.stride;
+      const std::vector<Row> rows = dequantised(own);
+      for (int r = 0; r < x.rows; r++) {
+        const Row out = times(rows, x.row(r) + h * x_step);
+        std::copy(out.begin(), out.end(), y.row(r) + h * y_step);
+      }
+    }
+  }
+
+  void expert_ffn(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out) override {
     for (const ExpertGroup& g : groups) {
       const std::vector<Row> gate = dequantised(g.gate), up = dequantised(g.up),
                              down = dequantised(g.down);
       for (size_t i = 0; i < g.rows.size(); i++) {
         const float* in = x.row(g.rows[i]);
-        Row hidden = times(gate, in);
-        const Row u = times(up, in);
-        for (size_t j = 0; j < hidden.size(); j++) hidden[j] = silu(hidden[j]) * u[j];
-        const Row y = times(down, hidden.data());
+        Row hidden = times(gate, in), u = times(up, in);
+        for (size_t j = 0; j < hidden.size(); j++) {
+          if (g.gate_bias) hidden[j] += g.gate_bias[j];
+          if (g.up_bias) u[j] += g.up_bias[j];
+          hidden[j] = gated(act, hidden[j], u[j]);
+        }
+        Row y = times(down, hidden.data());
+        if (g.down_bias)
+          for (size_t j = 0; j < y.size(); j++) y[j] += g.down_bias[j];
         std::copy(y.begin(), y.end(), out.row(g.out_rows[i]));
       }
     }
@@ -117,7 +152,19 @@ class NaiveBackend : public Backend {
   void rms_norm(Mat x, const float* w, float eps, Mat y) override {
     for (int r = 0; r < x.rows; r++) normalise(x.row(r), x.cols, w, eps, y.row(r));
   }
-  void rms_norm_input(Mat x, const float* w, float eps, Mat y) override { rms_norm(x, w, eps, y); }
+  void norm_input(Mat x, const Norm& norm, Mat y) override {
+    for (int r = 0; r < x.rows; r++) {
+      double mean = 0, squares = 0;
+      for (int i = 0; i < x.cols && norm.centred; i++)
+        mean += static_cast<double>(x.row(r)[i]) / x.cols;
+      for (int i = 0; i < x.cols; i++)
+        squares += std::pow(static_cast<double>(x.row(r)[i]) - mean, 2) / x.cols;
+      const double scale = 1 / std::sqrt(squares + static_cast<double>(norm.eps));
+      for (int i = 0; i < x.cols; i++)
+        y.row(r)[i] = static_cast<float>((x.row(r)[i] - mean) * scale) * norm.w[i] +
+                      (norm.bias ? norm.bias[i] : 0.f);
+    }
+  }
   void rms_norm_heads(Mat x, int n_heads, const float* w, float eps) override {
     const int d = x.cols / n_heads;
     for (int r = 0; r < x.rows; r++)
@@ -153,37 +200,32 @@ class NaiveBackend : public Backend {
           kv_store(l.v, l.type, kv_index(l, slot, h, false, i), v.row(r)[h * l.d_v + i]);
       }
   }
-  void attention(const KvLayer& l, Mat q, int n_heads, float scale, std::span<const AttnRow> rows,
+  void attention(const KvLayer& l, Mat q, const AttnParams& p, std::span<const AttnRow> rows,
                  Mat out) override {
-    for (int r = 0; r < q.rows; r++)
-      for (int h = 0; h < n_heads; h++)
-        attend(l, q.row(r) + h * l.d_k, h / (n_heads / l.n_kv_heads), scale,
-               rows[static_cast<size_t>(r)], out.row(r) + h * l.d_v);
+    const int d_v = p.d_latent_v > 0 ? p.d_latent_v : l.d_v;
+    for (int r = 0; r < q.rows; r++) {
+      AttnRow row = rows[static_cast<size_t>(r)];
+      if (p.window > 0) row.first = std::max(row.first, row.n_visible - p.window);
+      for (int h = 0; h < p.n_heads; h++)
+        attend(l, q.row(r) + h * l.d_k, h, p, row, out.row(r) + h * d_v);
+    }
   }
 
-  void add(Mat x, Mat y) override {
+  void add(Mat x, Mat y) override { add_scaled(x, 1, y); }
+  void add_scaled(Mat x, float a, Mat y) override {
     for (int r = 0; r < x.rows; r++)
-      for (int i = 0; i < x.cols; i++) y.row(r)[i] += x.row(r)[i];
+      for (int i = 0; i < x.cols; i++) y.row(r)[i] += a * x.row(r)[i];
+  }
+  void scale(float a, Mat x) override {
+    for (int r = 0; r < x.rows; r++)
+      for (int i = 0; i < x.cols; i++) x.row(r)[i] *= a;
   }
 
-  void route(Mat logits, int k, bool renormalise, int32_t* ids, float* weights) override {
+  void route(Mat logits, const RouteRule& rule, int32_t* ids, float* weights) override {
     for (int r = 0; r < logits.rows; r++) {
-      const float* l = logits.row(r);
-      std::vector<int32_t> order(static_cast<size_t>(logits.cols));
-      std::iota(order.begin(), order.end(), 0);
-      std::stable_sort(order.begin(), order.end(),
-                       [&](int32_t a, int32_t b) { return l[a] > l[b]; });
-      double sum = 0, chosen = 0;
-      for (int e = 0; e < logits.cols; e++)
-        sum += std::exp(static_cast<double>(l[e] - l[order[0]]));
-      for (int i = 0; i < k; i++)
-        chosen += std::exp(static_cast<double>(l[order[static_cast<size_t>(i)]] - l[order[0]]));
-      for (int i = 0; i < k; i++) {
-        const int32_t e = order[static_cast<size_t>(i)];
-        ids[r * k + i] = e;
-        weights[r * k + i] = static_cast<float>(std::exp(static_cast<double>(l[e] - l[order[0]])) /
-                                                (renormalise ? chosen : sum));
-      }
+      const std::vector<double> l(logits.row(r), logits.row(r) + logits.cols);
+      rule.kind == Router::kSparseMixer ? mix(l, rule, ids + r * rule.k, weights + r * rule.k)
+                                        : choose(l, rule, ids + r * rule.k, weights + r * rule.k);
     }
   }
   void combine(Mat parts, const float* weights, int k, Mat y) override {
@@ -202,26 +244,69 @@ class NaiveBackend : public Backend {
   size_t expert_scratch_bytes(int, int, DType) const override { return 0; }
 
  private:
-  static void attend(const KvLayer& l, const float* q, int kv_head, float scale, const AttnRow& row,
-                     float* out) {
+  static void choose(const std::vector<double>& l, const RouteRule& rule, int32_t* ids,
+                     float* weights) {
+    std::vector<int32_t> order(l.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto at = [&](int32_t e) { return l[static_cast<size_t>(e)]; };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return at(a) > at(b); });
+    double sum = 0, chosen = 0;
+    for (const double x : l) sum += std::exp(x - at(order[0]));
+    for (int i = 0; i < rule.k; i++)
+      chosen += std::exp(at(order[static_cast<size_t>(i)]) - at(order[0]));
+    const bool of_chosen = rule.renormalise || rule.kind == Router::kSoftmaxOfChosen;
+    for (int i = 0; i < rule.k; i++) {
+      ids[i] = order[static_cast<size_t>(i)];
+      weights[i] =
+          static_cast<float>(std::exp(at(ids[i]) - at(order[0])) / (of_chosen ? chosen : sum)) *
+          rule.scale;
+    }
+  }
+
+  // As transformers writes it: a mask for each of the two choices.
+  static void mix(const std::vector<double>& l, const RouteRule& rule, int32_t* ids,
+                  float* weights) {
+    std::vector<double> left = l;
+    for (int i = 0; i < rule.k; i++) {
+      const auto best = std::max_element(left.begin(), left.end());
+      const double top = *best;
+      double sum = 0;
+      for (size_t e = 0; e < l.size(); e++) {
+        const double distance = (top - l[e]) / std::max(std::abs(l[e]), top);
+        if (std::isfinite(left[e]) && distance <= 2 * static_cast<double>(rule.jitter))
+          sum += std::exp(left[e] - top);
+      }
+      ids[i] = static_cast<int32_t>(best - left.begin());
+      weights[i] = static_cast<float>(1 / sum) * rule.scale;
+      *best = -INFINITY;
+    }
+  }
+
+  static void attend(const KvLayer& l, const float* q, int head, const AttnParams& params,
+                     const AttnRow& row, float* out) {
+    const int kv_head = head / (params.n_heads / l.n_kv_heads);
+    const bool latent = params.d_latent_v > 0;
     std::vector<double> score;
     for (int p = row.first; p < row.n_visible; p++) {
       double s = 0;
       for (int i = 0; i < l.d_k; i++)
         s += static_cast<double>(q[i]) *
              static_cast<double>(kv_load(l.k, l.type, kv_index(l, row.slots[p], kv_head, true, i)));
-      score.push_back(s * scale);
+      score.push_back(s * static_cast<double>(params.scale));
     }
-    const double top = *std::max_element(score.begin(), score.end());
-    double sum = 0;
+    const double sink = params.sinks ? static_cast<double>(params.sinks[head]) : -INFINITY;
+    const double top = std::max(sink, *std::max_element(score.begin(), score.end()));
+    double sum = std::exp(sink - top);
     for (double& s : score) sum += s = std::exp(s - top);
-    for (int i = 0; i < l.d_v; i++) {
+    for (int i = 0; i < (latent ? params.d_latent_v : l.d_v); i++) {
       double y = 0;
-      for (size_t p = 0; p < score.size(); p++)
+      for (size_t p = 0; p < score.size(); p++) {
+        const int slot = row.slots[static_cast<size_t>(row.first) + p];
         y += score[p] / sum *
-             static_cast<double>(kv_load(
-                 l.v, l.type,
-                 kv_index(l, row.slots[static_cast<size_t>(row.first) + p], kv_head, false, i)));
+             static_cast<double>(
+                 kv_load(latent ? l.k : l.v, l.type, kv_index(l, slot, kv_head, latent, i)));
+      }
       out[i] = static_cast<float>(y);
     }
   }

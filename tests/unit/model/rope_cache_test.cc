@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 namespace hob {
 namespace {
@@ -17,7 +19,6 @@ TEST(RopeFrequencies, PlainAndLinear) {
   s.scaling = RopeScaling::kLinear;
   s.factor = 4.f;
   EXPECT_NEAR(rope_frequencies(s, {})[1], 0.025, 1e-15);
-  EXPECT_EQ(rope_magnitude(s), 1.0);
 }
 
 TEST(RopeFrequencies, DivisorsApplyBeforeScaling) {
@@ -64,18 +65,49 @@ TEST(RopeFrequencies, YarnAgreesWithTransformers) {
         {7, 3.952847075210474e-05}}},
   };
   for (const YarnCase& c : cases) {
-    EXPECT_NEAR(rope_magnitude(c.spec), c.magnitude, 1e-12);
+    EXPECT_NEAR(yarn_magnitude(static_cast<double>(c.spec.factor), 1), c.magnitude, 1e-12);
     const std::vector<double> f = rope_frequencies(c.spec, {});
     for (const auto& [i, expected] : c.frequencies) EXPECT_NEAR(f[i] / expected, 1.0, 1e-9) << i;
   }
 }
 
-TEST(RopeFrequencies, YarnAttentionFactorMultiplies) {
-  RopeSpec s = yarn(1e4f, 16, 8.f, 512);
-  s.attn_factor = 0.5f;
-  EXPECT_NEAR(rope_magnitude(s), 1.2079441541679836 / 2, 1e-12);
-  s.factor = 1.f;
-  EXPECT_NEAR(rope_magnitude(s), 0.5, 1e-12);
+TEST(RopeFrequencies, YarnMagnitudeGrowsWithTheFactorOnly) {
+  EXPECT_EQ(yarn_magnitude(1, 1), 1.0);
+  EXPECT_EQ(yarn_magnitude(0.5, 1), 1.0);
+  EXPECT_NEAR(yarn_magnitude(40, 0.707), 1 + 0.1 * 0.707 * std::log(40.0), 1e-15);
+}
+
+// gpt-oss: the ramp begins and ends between pairs. Expected: transformers with truncate = false.
+TEST(RopeFrequencies, YarnRampNeedNotEndAtWholePairs) {
+  RopeSpec s = yarn(150000.f, 64, 32.f, 4096);
+  const std::vector<double> whole = rope_frequencies(s, {});
+  s.yarn_whole_pairs = false;
+  const std::vector<double> f = rope_frequencies(s, {});
+  const auto pair_of = [](double turns) {
+    return 64 * std::log(4096 / (turns * 2 * std::numbers::pi)) / (2 * std::log(150000.0));
+  };
+  const double low = pair_of(32), high = pair_of(1);
+  for (size_t i = 0; i < f.size(); i++) {
+    const double plain = std::pow(150000.0, -2.0 * static_cast<double>(i) / 64);
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    EXPECT_NEAR(f[i] / (plain / 32 * ramp + plain * (1 - ramp)), 1, 1e-9);
+  }
+  EXPECT_NE(f, whole);
+}
+
+// Every position of a context longer than the original one turns by the long factors.
+TEST(RopeCacheTest, LongRopeFollowsTheContext) {
+  const RopeSpec s{.theta = 10000.f,
+                   .d_rot = 4,
+                   .scaling = RopeScaling::kLongRope,
+                   .original_ctx = 8,
+                   .magnitude = 1.5f,
+                   .long_magnitude = 2.f};
+  const RopeDivisors divisors{{1.f, 2.f}, {1.f, 10.f}};
+  const RopeCache within(s, 8, divisors), beyond(s, 9, divisors);
+  EXPECT_NEAR(within.table().cos[3], 1.5 * std::cos(0.01 / 2), 1e-6);
+  EXPECT_NEAR(beyond.table().cos[3], 2 * std::cos(0.01 / 10), 1e-6);
+  EXPECT_NEAR(beyond.table().sin[3], 2 * std::sin(0.01 / 10), 1e-6);
 }
 
 TEST(RopeCache, TableHoldsEveryPosition) {

@@ -48,7 +48,7 @@ TEST(Spec, Mixtral) {
   EXPECT_EQ(s.moe.n_experts, 8);
   EXPECT_EQ(s.moe.top_k, 2);
   EXPECT_EQ(s.moe.d_expert, 48);
-  EXPECT_TRUE(s.moe.renormalise);
+  EXPECT_TRUE(s.moe.route.renormalise);
 }
 
 TEST(Spec, QwenAndOlmoe) {
@@ -57,10 +57,10 @@ TEST(Spec, QwenAndOlmoe) {
   EXPECT_EQ(spec_of(valid_metadata("qwen3")).attn.qk_norm, QkNorm::kPerHead);
   const ModelSpec qwen3moe = spec_of(valid_metadata("qwen3moe"));
   EXPECT_EQ(qwen3moe.attn.qk_norm, QkNorm::kPerHead);
-  EXPECT_TRUE(qwen3moe.moe.renormalise);
+  EXPECT_TRUE(qwen3moe.moe.route.renormalise);
   const ModelSpec olmoe = spec_of(valid_metadata("olmoe"));
   EXPECT_EQ(olmoe.attn.qk_norm, QkNorm::kFullWidth);
-  EXPECT_FALSE(olmoe.moe.renormalise);
+  EXPECT_FALSE(olmoe.moe.route.renormalise);
   EXPECT_EQ(olmoe.moe.d_expert, 48);
 }
 

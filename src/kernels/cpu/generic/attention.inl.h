@@ -98,6 +98,7 @@ inline void prefetch_tile_kv(const AttnKernelArgs& a, int t0, int last) {
   for (int p = t0; p < t0 + kAttnTile && p < last; p += kKvBlock) {
     const size_t block = slot_block(a.slots[p]);
     for (size_t i = 0; i < k_bytes; i += 64) __builtin_prefetch(a.k + block * a.k_stride + i, 0, 2);
+    if (a.v_in_k) continue;
     for (size_t i = 0; i < v_bytes; i += 64) __builtin_prefetch(a.v + block * a.v_stride + i, 0, 2);
   }
 }
@@ -137,17 +138,39 @@ struct VRows {
   alignas(64) float scale[kMaxKvWidth / kKvScaleWidth][kAttnTile];  // q8 only
 };
 
+// A latent (MLA) is K and V at once and lies as K does: the tile's rows are put together once for all
+// queries.
+template <class L>
+inline void transpose_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* v) {
+  alignas(64) static thread_local std::byte rows[kAttnTile * kMaxKvWidth * sizeof(float)];
+  const size_t row_bytes = static_cast<size_t>(a.d_v) * L::kBytes;
+  for (int p = p0; p < p1; p++) {
+    std::byte* to = rows + static_cast<size_t>(p - t0) * row_bytes;
+    const std::byte* from =
+        a.k + slot_block(a.slots[p]) * a.k_stride + slot_token(a.slots[p]) * L::kBytes;
+    v->row[p - t0] = to;
+    for (size_t c = 0; c < static_cast<size_t>(a.d_v); c++)
+      memcpy(to + c * L::kBytes, from + c * kKvBlock * L::kBytes, L::kBytes);
+  }
+}
+
 template <class L>
 inline void find_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* v) {
+  const std::byte* base = a.v_in_k ? a.k : a.v;
+  const size_t stride = a.v_in_k ? a.k_stride : a.v_stride;
+  const int d = a.v_in_k ? a.d_k : a.d_v;
   const size_t row_bytes = static_cast<size_t>(a.d_v) * L::kBytes;
-  for (int p = p0; p < p1; p++)
-    v->row[p - t0] = a.v + slot_block(a.slots[p]) * a.v_stride + slot_token(a.slots[p]) * row_bytes;
+  if (a.v_in_k)
+    transpose_v_rows<L>(a, t0, p0, p1, v);
+  else
+    for (int p = p0; p < p1; p++)
+      v->row[p - t0] = base + slot_block(a.slots[p]) * stride + slot_token(a.slots[p]) * row_bytes;
   if constexpr (L::kScaled) {
     for (int j = 0; j < a.d_v / kKvScaleWidth; j++) {
       alignas(64) uint16_t halves[kAttnTile] = {};
       for (int p = p0; p < p1; p++)
         memcpy(&halves[p - t0],
-               a.v + slot_block(a.slots[p]) * a.v_stride + q8_scales(a.d_v, j) +
+               base + slot_block(a.slots[p]) * stride + q8_scales(d, j) +
                    2 * slot_token(a.slots[p]),
                2);
       for (int i = 0; i < kAttnTile; i += 16) vstore(v->scale[j] + i, vload_f16(halves + i));
@@ -221,8 +244,11 @@ inline float tile_softmax(float* scores, float* largest, float* total) {
   return correction;
 }
 
+// A sink counts as a position that was there before the first one.
 struct AttnState {
   float largest = -INFINITY, total = 0.f;
+  explicit AttnState(float sink) : largest(sink), total(sink > -INFINITY ? 1.f : 0.f) {}
+  AttnState() = default;
 };
 
 // One tile for N queries. [p0, p1): what anyone may see of it, relative to t0.
@@ -231,40 +257,48 @@ inline void attend_tile(const AttnKernelArgs& a, const AttnQuery* queries, AttnS
                         int p0, int p1, const VRows& v) {
   alignas(64) float scores[N][kAttnTile];
   tile_scores<L, N>(a, queries, t0, t0 + p0, t0 + p1, scores);
-  int ends[N], together = p1;
+  int begins[N], ends[N], from = p0, to = p1;
   float correction[N];
   for (int i = 0; i < N; i++) {
-    const int left = queries[i].n_visible - t0;
+    const int skipped = queries[i].first - t0, left = queries[i].n_visible - t0;
+    begins[i] = skipped > p0 ? skipped : p0;
     ends[i] = left > kAttnTile ? kAttnTile : left > 0 ? left : 0;
-    if (ends[i] < together) together = ends[i];
+    if (begins[i] > from) from = begins[i];
+    if (ends[i] < to) to = ends[i];
     correction[i] = 1.f;
-    if (ends[i] <= p0) continue;  // this query saw its last position in an earlier tile
-    for (int j = 0; j < p0; j++) scores[i][j] = -INFINITY;
+    if (ends[i] <= begins[i]) continue;  // this query sees nothing of the tile
+    for (int j = 0; j < begins[i]; j++) scores[i][j] = -INFINITY;
     for (int j = ends[i]; j < kAttnTile; j++) scores[i][j] = -INFINITY;
     correction[i] = tile_softmax(scores[i], &state[i].largest, &state[i].total);
   }
-  // Together what all see, then each what it sees beyond.
-  if (together > p0) {
-    tile_values<L, N>(a, queries, v, p0, together, scores, correction);
-    for (float& c : correction) c = 1.f;
-  } else {
-    together = p0;
+  // Each what it sees in front of the others, then together what all see, then each what is beyond.
+  const auto alone = [&](int i, int p, int end) {
+    if (p >= end) return;
+    tile_values<L, 1>(a, queries + i, v, p, end, scores + i, correction + i);
+    correction[i] = 1.f;
+  };
+  if (from >= to) {
+    for (int i = 0; i < N; i++) alone(i, begins[i], ends[i]);
+    return;
   }
-  for (int i = 0; i < N; i++)
-    if (ends[i] > together)
-      tile_values<L, 1>(a, queries + i, v, together, ends[i], scores + i, correction + i);
+  for (int i = 0; i < N; i++) alone(i, begins[i], from);
+  tile_values<L, N>(a, queries, v, from, to, scores, correction);
+  for (float& c : correction) c = 1.f;
+  for (int i = 0; i < N; i++) alone(i, to, ends[i]);
 }
 
 template <class L>
 void attention(const AttnKernelArgs& a) {
   AttnState state[kMaxAttnQueries];
-  int last = 0;
+  int first = INT32_MAX, last = 0;
   for (int i = 0; i < a.n_queries; i++) {
+    state[i] = AttnState(a.queries[i].sink);
+    if (a.queries[i].first < first) first = a.queries[i].first;
     if (a.queries[i].n_visible > last) last = a.queries[i].n_visible;
     for (int c = 0; c < a.d_v; c++) a.queries[i].out[c] = 0.f;
   }
-  for (int t0 = a.first / kAttnTile * kAttnTile; t0 < last; t0 += kAttnTile) {
-    const int p0 = a.first > t0 ? a.first - t0 : 0;
+  for (int t0 = first / kAttnTile * kAttnTile; t0 < last; t0 += kAttnTile) {
+    const int p0 = first > t0 ? first - t0 : 0;
     const int p1 = last < t0 + kAttnTile ? last - t0 : kAttnTile;
     VRows v;
     find_v_rows<L>(a, t0, t0 + p0, t0 + p1, &v);

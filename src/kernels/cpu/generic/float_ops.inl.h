@@ -131,13 +131,63 @@ void rms_norm(const float* x, const float* w, int n, float eps, float* y) {
         n - k);
 }
 
-inline V16 silu_times(V16 g, V16 u) { return vmul(vdiv(g, vadd(vset1(1.f), vexp(negate(g)))), u); }
-void swiglu(const float* gate, const float* up, int n, float* y) {
+// The mean first, then the squares of what is left: one pass of x and x^2 would cancel.
+void layer_norm(const float* x, const float* w, const float* bias, int n, float eps, float* y) {
+  V16 sum = vset1(0.f);
   int k = 0;
-  for (; k + 16 <= n; k += 16) vstore(y + k, silu_times(vload(gate + k), vload(up + k)));
+  for (; k + 16 <= n; k += 16) sum = vadd(sum, vload(x + k));
+  if (k < n) sum = vadd(sum, load_tail<LoadF32>(x + k, n - k));
+  const float mean = vreduce_add(sum) / static_cast<float>(n);
+  V16 squares = vset1(0.f);
+  for (k = 0; k + 16 <= n; k += 16) {
+    const V16 d = vsub(vload(x + k), vset1(mean));
+    squares = vfma(d, d, squares);
+  }
+  if (k < n) {
+    alignas(64) float rest[16] = {};
+    for (int i = k; i < n; i++) rest[i - k] = x[i] - mean;
+    squares = vfma(vload(rest), vload(rest), squares);
+  }
+  const float scale = 1.f / sqrtf(vreduce_add(squares) / static_cast<float>(n) + eps);
+  const auto one = [&](V16 v, V16 weight, V16 b) {
+    return vfma(vmul(vsub(v, vset1(mean)), vset1(scale)), weight, b);
+  };
+  for (k = 0; k + 16 <= n; k += 16)
+    vstore(y + k, one(vload(x + k), vload(w + k), vload(bias + k)));
   if (k < n)
     store_tail(y + k,
-               silu_times(load_tail<LoadF32>(gate + k, n - k), load_tail<LoadF32>(up + k, n - k)),
+               one(load_tail<LoadF32>(x + k, n - k), load_tail<LoadF32>(w + k, n - k),
+                   load_tail<LoadF32>(bias + k, n - k)),
+               n - k);
+}
+
+// g * sigmoid(z)
+inline V16 times_sigmoid(V16 g, V16 z) { return vdiv(g, vadd(vset1(1.f), vexp(negate(z)))); }
+struct SiluUnit {
+  static inline V16 apply(V16 g, V16 u) { return vmul(times_sigmoid(g, g), u); }
+};
+// gelu(g) = g/2 (1 + tanh z) = g * sigmoid(2 z), z = sqrt(2/pi) (g + 0.044715 g^3).
+struct GeluUnit {
+  static inline V16 apply(V16 g, V16 u) {
+    const V16 cubic = vfma(vmul(vmul(g, g), vset1(0.044715f)), g, g);
+    return vmul(times_sigmoid(g, vmul(cubic, vset1(1.5957691f))), u);  // 2 sqrt(2/pi)
+  }
+};
+// Ref: gpt-oss model card: limit 7, alpha 1.702.
+struct ClampedSiluUnit {
+  static inline V16 apply(V16 g, V16 u) {
+    const V16 limit = vset1(7.f), gate = vmin(g, limit);
+    const V16 up = vmax(negate(limit), vmin(u, limit));
+    return vmul(times_sigmoid(gate, vmul(gate, vset1(1.702f))), vadd(up, vset1(1.f)));
+  }
+};
+template <class Unit>
+void gated_unit(const float* gate, const float* up, int n, float* y) {
+  int k = 0;
+  for (; k + 16 <= n; k += 16) vstore(y + k, Unit::apply(vload(gate + k), vload(up + k)));
+  if (k < n)
+    store_tail(y + k,
+               Unit::apply(load_tail<LoadF32>(gate + k, n - k), load_tail<LoadF32>(up + k, n - k)),
                n - k);
 }
 

@@ -1,0 +1,25 @@
+// gpt-oss: every other layer sees a window; attention sinks; biases everywhere; the router's
+// softmax is over the chosen experts; a clamped gate.
+#include "model/families/family.h"
+
+namespace hob {
+namespace {
+
+ModelSpec read_spec(const SpecReader& in) {
+  ModelSpec s = read_trunk(in);
+  s.attn.sinks = true;
+  s.attn.window = in.optional_int("attention.sliding_window", 0, {0, kMaxCtx});
+  s.attn.global_every = in.optional_int("attention.sliding_window_pattern", 2, {1, kMaxLayers});
+  s.rope.yarn_whole_pairs = in.compat() == Compat::kLlamaCpp;
+  s.ffn_norm = "post_attention_norm";
+  s.ffn_unit = GatedUnit::kClampedSilu;
+  s.moe = read_moe(in, {.router = Router::kSoftmaxOfChosen, .d_expert = s.d_ff});
+  s.moe.biases = true;
+  return s;
+}
+
+}  // namespace
+
+Family gpt_oss_family() { return {"gpt-oss", read_spec, decoder_rules}; }
+
+}  // namespace hob
