@@ -5,7 +5,7 @@ namespace hob {
 
 enum class GatedUnit {
   kSilu,         // silu(g) * u
-  kGelu,         // gelu(g) * u, by tanh: Gemma
+  kGelu,         // gelu(g) * u, by tanh, f16: Gemma
   kClampedSilu,  // g = min(g, 7), u = clamp(u, -7, 7): g * sigmoid(1.702 g) * (u + 1): gpt-oss
 };
 inline constexpr int kNGatedUnits = 3;

@@ -58,8 +58,12 @@ void read_yarn(const SpecReader& in, int n_ctx_train, RopeSpec& r) {
   if (r.theta <= 1.f)
     fail(Code::kDataLoss, "[model] {}: expected more than 1 with YaRN, file has {}",
          in.full_key("rope.freq_base"), r.theta);
-  // Changes the numbers, and no model of the supported families uses it: refuse rather than be
-  // quietly wrong.
+  // Both change the numbers, and no other model of the supported families uses them: refuse rather
+  // than be quietly wrong.
+  if (in.arch() != "deepseek2" &&
+      in.optional_float("rope.scaling.yarn_log_multiplier", 0.f, {-1e6, 1e6}) != 0.f)
+    fail(Code::kUnimplemented, "[model] {}: expected 0, file has another value",
+         in.full_key("rope.scaling.yarn_log_multiplier"));
   const float ext = in.optional_float("rope.scaling.yarn_ext_factor", 1.f, {-1e6, 1e6});
   if (ext >= 0.f && ext != 1.f)
     fail(Code::kUnimplemented, "[model] {}: expected 1, file has {}",

@@ -20,7 +20,18 @@ Metadata valid_metadata(const std::string& arch) {
   set("attention.head_count_kv", arch == "olmoe" ? 4 : 2);
   set("vocab_size", 100);
   m.set(arch + ".attention.layer_norm_rms_epsilon", 1e-5);
-  if (arch.ends_with("moe")) {
+  if (arch == "deepseek2") {
+    set("attention.kv_lora_rank", 16);
+    set("attention.key_length", 12);
+    set("attention.value_length", 8);
+    set("rope.dimension_count", 4);
+  }
+  if (arch.starts_with("deepseek")) {
+    set("leading_dense_block_count", 1);
+    set("expert_shared_count", 2);
+    set("expert_feed_forward_length", 24);
+  }
+  if (arch.ends_with("moe") || arch.starts_with("deepseek") || arch == "gpt-oss") {
     set("expert_count", 6);
     set("expert_used_count", 2);
   }

@@ -35,11 +35,11 @@ float gated(GatedUnit unit, float g, float u) {
   switch (unit) {
     case GatedUnit::kSilu:
       return silu(g) * u;
-    case GatedUnit::kGelu:
-      return g / 2 *
-             (1 +
-              std::tanh(std::sqrt(2 / std::numbers::pi_v<float>) * (g + 0.044715f * g * g * g))) *
-             u;
+    case GatedUnit::kGelu: {
+      const float x = f16_to_f32(f32_to_f16(g)), cubic = x + 0.044715f * x * x * x;
+      const float gelu = x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi_v<float>) * cubic));
+      return f16_to_f32(f32_to_f16(gelu)) * u;
+    }
     case GatedUnit::kClampedSilu:
       g = std::min(g, 7.f);
       return g / (1 + std::exp(-1.702f * g)) * (std::clamp(u, -7.f, 7.f) + 1);

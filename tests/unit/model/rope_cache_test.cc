@@ -90,7 +90,7 @@ TEST(RopeFrequencies, YarnRampNeedNotEndAtWholePairs) {
   for (size_t i = 0; i < f.size(); i++) {
     const double plain = std::pow(150000.0, -2.0 * static_cast<double>(i) / 64);
     const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-    EXPECT_NEAR(f[i] / (plain / 32 * ramp + plain * (1 - ramp)), 1, 1e-9);
+    EXPECT_NEAR(f[i] / (plain / 32 * ramp + plain * (1 - ramp)), 1, 2e-6);  // theta in f32
   }
   EXPECT_NE(f, whole);
 }

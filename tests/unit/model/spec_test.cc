@@ -90,6 +90,51 @@ TEST(Spec, RopeScaling) {
   EXPECT_EQ(spec_of(m).rope.factor, 4.f);
 }
 
+TEST(Spec, LayersOfGemma3AndGptOssAlternate) {
+  Metadata m = valid_metadata("gemma3");
+  m.set("gemma3.attention.sliding_window", uint64_t{64});
+  m.set("gemma3.rope.freq_base", 1e6);
+  const ModelSpec gemma = spec_of(m);
+  for (int l = 0; l < 12; l++) EXPECT_EQ(gemma.is_local(l), l != 5 && l != 11) << l;
+  EXPECT_EQ(gemma.rope.theta, 1e6f);
+  EXPECT_EQ(gemma.rope_local.theta, 1e4f);
+  m = valid_metadata("gpt-oss");
+  EXPECT_FALSE(spec_of(m).is_local(0));  // no window
+  m.set("gpt-oss.attention.sliding_window", uint64_t{128});
+  EXPECT_TRUE(spec_of(m).is_local(0));
+  EXPECT_FALSE(spec_of(m).is_local(1));
+}
+
+TEST(Spec, DeepSeekHeadsAreNotTheCachesWidths) {
+  Metadata m = valid_metadata("deepseek2");
+  const AttnSpec old = spec_of(m).attn;
+  m.set("deepseek2.attention.key_length", uint64_t{20});
+  m.set("deepseek2.attention.value_length", uint64_t{16});
+  m.set("deepseek2.attention.key_length_mla", uint64_t{12});
+  m.set("deepseek2.attention.value_length_mla", uint64_t{8});
+  m.set("deepseek2.attention.head_count_kv", uint64_t{1});
+  const ModelSpec s = spec_of(m);
+  for (const AttnSpec& a : {old, s.attn}) {
+    EXPECT_EQ(a.d_k, 12);
+    EXPECT_EQ(a.d_v, 8);
+    EXPECT_EQ(a.d_latent, 16);
+  }
+  EXPECT_FALSE(s.is_moe_layer(0));
+  EXPECT_TRUE(s.is_moe_layer(1));
+  EXPECT_EQ(s.moe.d_shared, 48);
+}
+
+TEST(Spec, PhiMoeIsReadAsPublishedUnlessAsked) {
+  const Metadata m = valid_metadata("phimoe");
+  const ModelSpec s = spec_of(m), peer = read_spec(m, valid_tensors(m), Compat::kLlamaCpp);
+  EXPECT_TRUE(s.layer_norm);
+  EXPECT_EQ(s.moe.route.kind, Router::kSparseMixer);
+  EXPECT_FALSE(peer.layer_norm);
+  EXPECT_TRUE(peer.norm_biases);
+  EXPECT_EQ(peer.moe.route.kind, Router::kSoftmax);
+  EXPECT_TRUE(peer.moe.route.renormalise);
+}
+
 TEST(Spec, VocabularyIsTheTokenizersList) {
   Metadata m = valid_metadata("llama");
   m.set("tokenizer.ggml.tokens", std::vector<std::string>(90, "x"));
@@ -100,14 +145,14 @@ TEST(Spec, VocabularyIsTheTokenizersList) {
 
 TEST(Spec, UnknownArchitectureListsTheKnownOnes) {
   Metadata m;
-  m.set("general.architecture", std::string("gemma3"));
+  m.set("general.architecture", std::string("mamba"));
   try {
     read_spec(m, {});
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::kUnimplemented);
     const std::string text = e.what();
-    EXPECT_NE(text.find("gemma3"), std::string::npos);
+    EXPECT_NE(text.find("mamba"), std::string::npos);
     for (const Family& f : family_table()) EXPECT_NE(text.find(f.arch), std::string::npos) << text;
   }
 }
@@ -149,7 +194,7 @@ std::vector<BadKey> bad_keys() {
       {"RotationWiderThanHead", "llama", "rope.dimension_count", u(10)},
       {"ThetaZero", "llama", "rope.freq_base", MetaValue(0.0)},
       {"ThetaNan", "llama", "rope.freq_base", MetaValue(kNan)},
-      {"ScalingTypeUnknown", "llama", "rope.scaling.type", s("longrope")},
+      {"ScalingTypeUnknown", "llama", "rope.scaling.type", s("dynamic")},
       {"ScalingFactorNegative", "llama", "rope.scaling.factor", MetaValue(-2.0)},
       {"ScalingFactorInfinite", "llama", "rope.scaling.factor", MetaValue(HUGE_VAL)},
       {"EpsilonMissing", "llama", "attention.layer_norm_rms_epsilon", u(0), true},
@@ -167,7 +212,17 @@ std::vector<BadKey> bad_keys() {
       {"ExpertWidthZero", "qwen3moe", "expert_feed_forward_length", u(0)},
       {"SigmoidRouter", "qwen3moe", "expert_gating_func", u(2)},
       {"GroupedRouter", "qwen3moe", "expert_group_count", u(4)},
-      {"ScaledRouter", "qwen3moe", "expert_weights_scale", MetaValue(2.5)},
+      {"RouterScaleNan", "qwen3moe", "expert_weights_scale", MetaValue(kNan)},
+      {"CompressedQuery", "deepseek2", "attention.q_lora_rank", u(8)},
+      {"LatentMissing", "deepseek2", "attention.kv_lora_rank", u(0), true},
+      {"LatentTooWide", "deepseek2", "attention.kv_lora_rank", u(2000)},
+      {"LatentWithoutUnrotatedPart", "deepseek2", "rope.dimension_count", u(12)},
+      {"SigmoidRouterOfDeepSeek", "deepseek2", "expert_gating_func", u(2)},
+      {"SoftmaxOfAll", "gpt-oss", "expert_gating_func", u(1)},
+      {"WindowNegative", "gemma3", "attention.sliding_window", MetaValue(int64_t{-1})},
+      {"PatternOfWindowsZero", "gemma3", "attention.sliding_window_pattern", u(0)},
+      {"JitterNan", "phimoe", "router_jitter_noise", MetaValue(kNan)},
+      {"LogitScaleNegative", "granite", "logit_scale", MetaValue(-1.0)},
       {"YarnLogMultiplier", "llama", "rope.scaling.yarn_log_multiplier", MetaValue(0.1)},
   };
 }
