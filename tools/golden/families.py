@@ -14,8 +14,8 @@ class Family:
     config: dict
     n_tokens: int
     seed: int
-    weights: str = "bf16 exact"  # "f32": all bits are used; "bf16 exact": f32 in the file, values that BF16 holds; "mxfp4"
-    router: str = "random"       # "pairs": experts e and e + n/2 tie at every token; "hot": one expert is every token's first choice
+    weights: str = "bf16 exact"  # or "f32" (all bits are used) or "mxfp4"; "bf16 exact" is f32 in the file, values that BF16 holds
+    router: str = "random"       # or "pairs" (experts e and e + n/2 tie at every token) or "hot" (all tokens choose one expert first)
 
 
 def _family(architecture, model_type, n_tokens, seed, weights="bf16 exact", router="random", **config):
@@ -42,8 +42,8 @@ _QWEN3_MOE = dict(intermediate_size=96, moe_intermediate_size=32, num_experts=4,
                   attention_bias=False, use_sliding_window=False, sliding_window=None, rope_theta=1000000.0, rms_norm_eps=1e-6,
                   tie_word_embeddings=True)
 _PHI3 = dict(intermediate_size=32, pad_token_id=0, tie_word_embeddings=True)
-_PHIMOE = dict(num_key_value_heads=1, intermediate_size=32, num_local_experts=4, num_experts_per_tok=2, attention_bias=True, lm_head_bias=True,
-               input_jitter_noise=0.01, sliding_window=131072, original_max_position_embeddings=24,
+_PHIMOE = dict(num_key_value_heads=1, intermediate_size=32, num_local_experts=4, num_experts_per_tok=2, attention_bias=True,
+               lm_head_bias=True, input_jitter_noise=0.01, sliding_window=131072, original_max_position_embeddings=24,
                rope_scaling=_long_rope(8, 8, short_mscale=1.1, long_mscale=1.3, original_max_position_embeddings=24))
 _DEEPSEEK = dict(num_key_value_heads=4, intermediate_size=32, moe_intermediate_size=32, moe_layer_freq=1, norm_topk_prob=False,
                  scoring_func="softmax", attention_bias=False, rms_norm_eps=1e-6, tie_word_embeddings=True)
@@ -57,14 +57,15 @@ _GEMMA3 = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=16, interm
                attention_bias=False, attn_logit_softcapping=None, final_logit_softcapping=None, tie_word_embeddings=True,
                rms_norm_eps=1e-6)
 _GRANITE = dict(intermediate_size=32, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.22,
-                logits_scaling=2.0, attention_bias=False, rope_scaling=None, tie_word_embeddings=True)
+                logits_scaling=0.5, attention_bias=False, rope_scaling=None, tie_word_embeddings=True)
 
 FAMILIES = {
     "llama3": _family("LlamaForCausalLM", "llama", 32, 1, "f32", intermediate_size=32, rope_theta=500000.0, rope_scaling=_LLAMA3,
                       attention_bias=False, mlp_bias=False),
     "smollm": _family("LlamaForCausalLM", "llama", 20, 2, num_attention_heads=8, num_key_value_heads=2, intermediate_size=32,
                       tie_word_embeddings=True),
-    "mistral": _family("MistralForCausalLM", "mistral", 24, 3, num_key_value_heads=1, intermediate_size=32, sliding_window=8, tie_word_embeddings=True),
+    "mistral": _family("MistralForCausalLM", "mistral", 24, 3, num_key_value_heads=1, intermediate_size=32,
+                       sliding_window=8, tie_word_embeddings=True),
     "mixtral": _family("MixtralForCausalLM", "mixtral", 20, 4, **_MIXTRAL),
     "mixtral_ties": _family("MixtralForCausalLM", "mixtral", 20, 5, router="pairs", **{**_MIXTRAL, "num_hidden_layers": 1}),
     "mixtral_hot": _family("MixtralForCausalLM", "mixtral", 20, 6, router="hot", **{**_MIXTRAL, "num_hidden_layers": 1}),
@@ -72,11 +73,12 @@ FAMILIES = {
     "qwen2_moe": _family("Qwen2MoeForCausalLM", "qwen2_moe", 20, 8, intermediate_size=96, moe_intermediate_size=32,
                          shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2, norm_topk_prob=False,
                          decoder_sparse_step=1, **_QWEN2),
-    "qwen3": _family("Qwen3ForCausalLM", "qwen3", 20, 9, num_attention_heads=3, num_key_value_heads=1, intermediate_size=32, head_dim=32,
-                     rope_theta=1000000.0, tie_word_embeddings=True, attention_bias=False, use_sliding_window=False,
-                     sliding_window=None, rms_norm_eps=1e-6),
+    "qwen3": _family("Qwen3ForCausalLM", "qwen3", 20, 9, num_attention_heads=3, num_key_value_heads=1, intermediate_size=32,
+                     head_dim=32, rope_theta=1000000.0, tie_word_embeddings=True, attention_bias=False, use_sliding_window=False,
+                     sliding_window=None, rms_norm_eps=1e-3),
     "qwen3_moe": _family("Qwen3MoeForCausalLM", "qwen3_moe", 20, 10, "f32", **_QWEN3_MOE),
-    "qwen3_moe_ties": _family("Qwen3MoeForCausalLM", "qwen3_moe", 20, 11, router="pairs", **{**_QWEN3_MOE, "num_hidden_layers": 1}),
+    "qwen3_moe_ties": _family("Qwen3MoeForCausalLM", "qwen3_moe", 20, 11, router="pairs",
+                              **{**_QWEN3_MOE, "num_hidden_layers": 1}),
     "olmoe": _family("OlmoeForCausalLM", "olmoe", 20, 12, num_key_value_heads=4, intermediate_size=32, num_experts=4,
                      num_experts_per_tok=2, norm_topk_prob=False, clip_qkv=None, attention_bias=False, tie_word_embeddings=True),
     "phi3": _family("Phi3ForCausalLM", "phi3", 24, 13, sliding_window=9, original_max_position_embeddings=128,
@@ -102,8 +104,8 @@ FAMILIES = {
                              num_experts_per_tok=4, **_GPT_OSS, quantization_config={
                                  "quant_method": "mxfp4", "modules_to_not_convert": [
                                      "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}),
-    "gemma3": _family("Gemma3ForCausalLM", "gemma3_text", 24, 23, rope_scaling=None, num_hidden_layers=3, sliding_window_pattern=3,
-                      **_GEMMA3),
+    "gemma3": _family("Gemma3ForCausalLM", "gemma3_text", 24, 23, rope_scaling=None, num_hidden_layers=3,
+                      sliding_window_pattern=3, **_GEMMA3),
     "gemma3_linear": _family("Gemma3ForCausalLM", "gemma3_text", 24, 24, rope_scaling={"rope_type": "linear", "factor": 8.0},
                              sliding_window_pattern=2, **_GEMMA3),
     "granite": _family("GraniteForCausalLM", "granite", 20, 25, mlp_bias=False, **_GRANITE),

@@ -19,7 +19,8 @@ def pack_experts(tensors, seed):
         n_experts, n_in, n_out = tensor.shape
         log2_std = torch.tensor(_GAIN[projection] / _RMS_OF_NIBBLES / n_in ** 0.5).log2().round()
         jitter = torch.randint(-1, 2, (n_experts, n_out, n_in // 32), generator=generator)
-        packed[name + "_blocks"] = torch.randint(0, 256, (n_experts, n_out, n_in // 32, 16), generator=generator, dtype=torch.uint8)
+        blocks = torch.randint(0, 256, (n_experts, n_out, n_in // 32, 16), generator=generator)
+        packed[name + "_blocks"] = blocks.to(torch.uint8)
         packed[name + "_scales"] = (127 + log2_std + jitter).to(torch.uint8)
     return packed
 

@@ -5,8 +5,8 @@ import torch
 
 
 class RouterLog:
-    """`gap`: how far the nearest expert that was not chosen was from being chosen (of logits, or of SparseMixer's ratio);
-    `ties`: neighbours in the order that are the same bits; `chosen`: [n_tokens, k] of each layer; `shared`: SparseMixer's weights below 1."""
+    """`gap`: how near a choice was to another (in logits, or in SparseMixer's ratio); `ties`: neighbours in the order that are the
+    same bits; `chosen`: [n_tokens, k] of each layer; `shared`: weights of SparseMixer that are below 1."""
 
     def __init__(self):
         self.gap, self.ties, self.chosen, self.shared = float("inf"), 0, [], 0

@@ -16,6 +16,15 @@ def _first(table, name):
     return next(value for pattern, value in table if re.search(pattern, name))
 
 
+def _embedding_std(config):
+    """Small where the model multiplies it, or the layers would not show beside it."""
+    if "embedding_multiplier" in config:
+        return 0.15
+    if config["model_type"].startswith("gemma3"):
+        return 0.25
+    return 0.35 if config["tie_word_embeddings"] else 1.0
+
+
 def _draw(name, shape, config, generator):
     noise = torch.randn(shape, generator=generator)
     if "norm" in name and name.endswith("weight"):
@@ -23,7 +32,7 @@ def _draw(name, shape, config, generator):
     if len(shape) == 1 or name.endswith("_bias"):
         return _first(_BIAS_STD, name) * noise
     if "embed_tokens" in name:
-        return noise * (0.6 if "logits_scaling" in config else 0.35 if config["tie_word_embeddings"] else 1.0)
+        return _embedding_std(config) * noise
     transposed = re.search(r"experts\.(gate_up|down)_proj$", name)  # gpt-oss keeps them [expert, in, out]
     return _first(_GAINS, name) * noise / shape[-2 if transposed else -1] ** 0.5
 
