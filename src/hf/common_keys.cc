@@ -29,7 +29,23 @@ void check_activation(const HfFields& c) {
   if (name && *name != "silu" && *name != "swish") c.not_supported("hidden_act", "silu");
 }
 
+std::string joined(const std::string& arch, std::string_view key) {
+  return arch + "." + std::string(key);
+}
+
 }  // namespace
+
+void HfKeys::count(std::string_view key, int64_t n) {
+  metadata_.set(joined(arch_, key), MetaValue(static_cast<uint64_t>(n)));
+}
+void HfKeys::real(std::string_view key, double x) {
+  metadata_.set(joined(arch_, key), MetaValue(x));
+}
+void HfKeys::flag(std::string_view key, bool x) { metadata_.set(joined(arch_, key), MetaValue(x)); }
+void HfKeys::text(std::string_view key, std::string x) {
+  metadata_.set(joined(arch_, key), MetaValue(std::move(x)));
+}
+bool HfKeys::has(std::string_view key) const { return metadata_.has(joined(arch_, key)); }
 
 void common_keys(const HfFields& c, HfKeys& keys) {
   check_activation(c);

@@ -97,16 +97,13 @@ using HfRules = std::vector<HfRule>;
 class HfKeys {
  public:
   HfKeys(Metadata& metadata, std::string_view arch) : metadata_(metadata), arch_(arch) {}
-  void count(std::string_view key, int64_t n) { set(key, static_cast<uint64_t>(n)); }
-  void real(std::string_view key, double x) { set(key, x); }
-  void flag(std::string_view key, bool x) { set(key, x); }
-  void text(std::string_view key, std::string x) { set(key, std::move(x)); }
-  bool has(std::string_view key) const { return metadata_.has(full(key)); }
+  void count(std::string_view key, int64_t n);
+  void real(std::string_view key, double x);
+  void flag(std::string_view key, bool x);
+  void text(std::string_view key, std::string x);
+  bool has(std::string_view key) const;
 
  private:
-  void set(std::string_view key, MetaValue value) { metadata_.set(full(key), std::move(value)); }
-  std::string full(std::string_view key) const { return arch_ + "." + std::string(key); }
-
   Metadata& metadata_;
   std::string arch_;
 };

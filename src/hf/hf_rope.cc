@@ -43,8 +43,8 @@ double factor_of(const Rope& rope) { return rope.scaling.get_float("factor", 1e-
 
 int64_t original_ctx(const HfFields& config, const Rope& rope) {
   const char* key = "original_max_position_embeddings";
-  if (const auto n = rope.scaling.find_int(key, kHfCtx)) return *n;
-  return config.get_int(key, kHfCtx);
+  const auto beside = config.find_int(key, kHfCtx);
+  return beside && !rope.scaling.has(key) ? *beside : rope.scaling.get_int(key, kHfCtx);
 }
 
 void yarn_keys(const HfFields& config, const Rope& rope, HfKeys& keys) {

@@ -125,6 +125,7 @@ class Planner {
       return;
     }
     for (const HfSource& s : sources) check(rule, s);
+    check_same_type(sources);
     out_.push_back(make(rule, name, std::move(sources)));
     done_.insert(name);
     missing_.erase(name);
@@ -170,6 +171,14 @@ class Planner {
     if (t.shape != expected || empty)
       fail(Code::kDataLoss, "[hf] {}: expected [{}] (config.json), file has {}", printable(t.name),
            fmt::join(expected, ","), t.shape_text());
+  }
+
+  void check_same_type(const std::vector<HfSource>& sources) const {
+    const SafeTensor& first = *sources.front().data;
+    for (const HfSource& s : sources)
+      if (s.data->dtype != first.dtype)
+        fail(Code::kUnimplemented, "[hf] {}: expected {} as expert 0, file has {}",
+             printable(s.data->name), name_of(first.dtype), name_of(s.data->dtype));
   }
 
   void check(const HfRule& rule, const HfSource& source) const {
