@@ -56,14 +56,17 @@ void yarn_keys(const HfFields& config, const Rope& rope, HfKeys& keys) {
     keys.real("rope.scaling.yarn_beta_fast", *x);
   if (const auto x = rope.scaling.find_float("beta_slow", 1e-6, kMaxFactor))
     keys.real("rope.scaling.yarn_beta_slow", *x);
+  if (!rope.scaling.find_bool("truncate").value_or(true))
+    keys.flag("rope.scaling.yarn_truncate", false);
   // GGUF's runtimes compute the attention factor; another one would be lost on them.
   const auto attention = rope.scaling.find_float("attention_factor");
   if (attention && std::abs(*attention - (0.1 * std::log(factor) + 1)) > 1e-4)
     rope.scaling.not_supported("attention_factor", "none or 0.1 ln(factor) + 1");
   const auto mscale_all = rope.scaling.find_float("mscale_all_dim");
   if (!mscale_all) return;
-  if (rope.scaling.find_float("mscale").value_or(1) != *mscale_all)
-    rope.scaling.not_supported("mscale", "the value of mscale_all_dim");
+  // Released models have the same number twice; where not, cos and sin are scaled too.
+  if (const double mscale = rope.scaling.find_float("mscale").value_or(1); mscale != *mscale_all)
+    keys.real("rope.scaling.yarn_mscale", mscale);
   // 0.1 is part of YaRN's formula, and of what the key means for historical reasons.
   keys.real("rope.scaling.yarn_log_multiplier", 0.1 * *mscale_all);
 }
@@ -80,9 +83,9 @@ void longrope_keys(const HfFields& config, const Rope& rope, HfKeys& keys) {
   // PhiMoE states its own.
   const auto long_scale = rope.scaling.find_float("long_mscale", 1e-6, kMaxFactor);
   const auto short_scale = rope.scaling.find_float("short_mscale", 1e-6, kMaxFactor);
+  keys.real("rope.scaling.attn_factor", short_scale.value_or(factor));
   if (long_scale != short_scale)
-    rope.scaling.not_supported("long_mscale", "the value of short_mscale");
-  keys.real("rope.scaling.attn_factor", long_scale.value_or(factor));
+    keys.real("rope.scaling.attn_factor_long", long_scale.value_or(factor));
 }
 
 int64_t width_of(const HfFields& config, const Rope& rope) {

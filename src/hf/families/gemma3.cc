@@ -1,5 +1,8 @@
 // Gemma 3, the language part of multimodal checkpoints too. Its norms multiply by 1 + weight; GGUF
 // holds the sum.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 
 #include "hf/hf_family.h"
@@ -9,20 +12,25 @@ namespace {
 
 using enum HfDim;
 constexpr float kNormShift = 1;
-constexpr int64_t kPattern = 6;  // layers: five with a window, then one without
+constexpr int64_t kUsualPeriod = 6;  // layers: five with a window, then one without
 
-void check_pattern(const HfFields& c) {
-  for (const char* key : {"sliding_window_pattern", "_sliding_window_pattern"})
-    if (c.find_int(key, kHfLayers).value_or(kPattern) != kPattern) c.not_supported(key, "6");
-  const auto types = c.find_strings("layer_types");
-  if (!types) return;
-  for (size_t i = 0; i < types->size(); i++)
-    if (((*types)[i] == "full_attention") != ((i + 1) % kPattern == 0))
-      c.not_supported("layer_types", "full_attention in every sixth layer");
+// Every how many layers one has no window.
+int64_t period_of(const HfFields& c) {
+  const auto types = c.find_strings("layer_types").value_or(std::vector<std::string>{});
+  const auto full = std::ranges::find(types, "full_attention");
+  const int64_t by_types = full == types.end() ? kUsualPeriod : full - types.begin() + 1;
+  const int64_t period =
+      c.find_int_of({"sliding_window_pattern", "_sliding_window_pattern"}, kHfLayers)
+          .value_or(by_types);
+  for (size_t i = 0; i < types.size(); i++)
+    if ((types[i] == "full_attention") != ((i + 1) % static_cast<size_t>(period) == 0))
+      c.not_supported("layer_types", fmt::format("one full_attention every {} layers", period));
+  return period;
 }
 
 void keys(const HfFields& c, const HfGeometry& g, HfKeys& k) {
-  check_pattern(c);
+  if (const int64_t period = period_of(c); period != kUsualPeriod)
+    k.count("attention.sliding_window_pattern", period);
   if (c.find_string("hidden_activation").value_or("gelu_pytorch_tanh") != "gelu_pytorch_tanh")
     c.not_supported("hidden_activation", "gelu_pytorch_tanh");
   if (c.has("attn_logit_softcapping")) c.not_supported("attn_logit_softcapping", "none");

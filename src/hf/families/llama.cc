@@ -1,6 +1,4 @@
 // Llama 1-3, Mistral, SmolLM; with experts: Mixtral.
-#include <algorithm>
-
 #include "hf/hf_family.h"
 
 namespace hob {
@@ -8,10 +6,9 @@ namespace {
 
 void keys(const HfFields& c, const HfGeometry& g, HfKeys& k) {
   k.count("rope.dimension_count", g[HfDim::kHead]);
-  // Mistral 7B v0.1: GGUF's llama family knows no window. Up to the window's length attention is
-  // full, so that is where the context ends.
+  // Mistral 7B v0.1. llama.cpp's converter drops it: its llama family knows no window.
   if (const auto window = c.find_int("sliding_window", kHfCtx))
-    k.count("context_length", std::min(*window, c.get_int("max_position_embeddings", kHfCtx)));
+    k.count("attention.sliding_window", *window);
 }
 
 HfRules rules(const HfGeometry&) {

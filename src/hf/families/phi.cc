@@ -18,6 +18,12 @@ void keys(const HfFields& c, const HfGeometry&, HfKeys& k) {
   k.count(key, original.value_or(c.get_int("max_position_embeddings", kHfCtx)));
 }
 
+void moe_keys(const HfFields& c, const HfGeometry& g, HfKeys& k) {
+  keys(c, g, k);
+  // Of SparseMixer: how close to the best an expert must be to share with it.
+  if (const auto x = c.find_float("router_jitter_noise", 0, 1)) k.real("router_jitter_noise", *x);
+}
+
 HfRules phi3_rules(const HfGeometry&) {
   return trunk_rules() + layer_norm_rules() +
          HfRules{
@@ -49,7 +55,7 @@ HfRules phimoe_rules(const HfGeometry&) {
 
 HfFamily hf_phi3() { return {"phi3", {"Phi3ForCausalLM"}, "", keys, phi3_rules}; }
 HfFamily hf_phimoe() {
-  return {"phimoe", {"PhiMoEForCausalLM", "PhimoeForCausalLM"}, "", keys, phimoe_rules};
+  return {"phimoe", {"PhiMoEForCausalLM", "PhimoeForCausalLM"}, "", moe_keys, phimoe_rules};
 }
 
 }  // namespace hob

@@ -102,11 +102,11 @@ TEST(HfFamilies, Llama) {
   EXPECT_FALSE(c.metadata().has("llama.expert_count"));
 }
 
-TEST(HfFamilies, MistralsContextEndsWithItsWindow) {
+TEST(HfFamilies, MistralsWindowIsAKey) {
   TestCheckpoint t(config("MistralForCausalLM", R"("sliding_window":32)"));
   add_body(t, true);
   for (int layer = 0; layer < 2; layer++) add_mlp(t, layer);
-  EXPECT_EQ(uint_of(t.open(), "llama.context_length"), 32u);
+  EXPECT_EQ(uint_of(t.open(), "llama.attention.sliding_window"), 32u);
 }
 
 TEST(HfFamilies, Mixtral) {
@@ -429,7 +429,8 @@ TEST(HfFamilies, RefuseWhatTheyCannotExpress) {
       {"DeepseekForCausalLM", R"("n_routed_experts":4,"scoring_func":"tanh")", "scoring_func"},
       {"DeepseekForCausalLM", R"("n_routed_experts":4,"first_k_dense_replace":3)",
        "first_k_dense_replace: expected a whole number from 0 to 2, file has 3"},
-      {"Gemma3ForCausalLM", R"("sliding_window_pattern":4)", "sliding_window_pattern"},
+      {"Gemma3ForCausalLM", R"("sliding_window_pattern":2,"layer_types":["full_attention"])",
+       "layer_types: expected one full_attention every 2 layers"},
       {"Gemma3ForCausalLM", R"("layer_types":["full_attention"])", "layer_types"},
       {"GptOssForCausalLM", R"("num_local_experts":4,"sliding_window":8,"swiglu_limit":5)",
        "swiglu_limit"},
