@@ -1,6 +1,7 @@
 #pragma once
 // One tensor as GGUF has it, and where its numbers are in the checkpoint.
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -65,5 +66,13 @@ HfTensor computed_tensor(const HfComputed& computed);
 void read_hf_rows(const SafetensorsSet& set, const HfTensor& tensor, int64_t first, int64_t n,
                   std::span<std::byte> dst);
 int64_t hf_piece_rows(const HfTensor& tensor);
+
+// Where these rows lie in a file just as they are: in order, without gaps, in the tensor's type.
+// That is what an expert can be read from directly. nullopt: only read_hf_rows() can make them.
+struct HfPlace {
+  int file;         // index into SafetensorsSet::files()
+  uint64_t offset;  // absolute, in that file
+};
+std::optional<HfPlace> find_hf_rows(const HfTensor& tensor, int64_t first, int64_t n);
 
 }  // namespace hob

@@ -166,6 +166,24 @@ int64_t hf_piece_rows(const HfTensor& t) {
   return std::min(fit, t.shape.rows());
 }
 
+std::optional<HfPlace> find_hf_rows(const HfTensor& t, int64_t first, int64_t n) {
+  HOB_CHECK(first >= 0 && n >= 1 && first + n <= t.shape.rows());
+  const HfItemMap& m = t.map;
+  const bool in_order = m.stride == 1 && !m.rotary && m.column_items == 0 && t.shift == 0;
+  if (t.sources.empty() || t.dtype == DType::kMXFP4 || !in_order) return std::nullopt;
+  if (t.dtype != float_type(t.sources.front().data->dtype)) return std::nullopt;
+  const int64_t per_row = t.shape.cols() / t.d_source;  // 1, but for biases
+  const int64_t n_items = t.shape.rows() * per_row / static_cast<int64_t>(t.sources.size());
+  const int64_t begin = first * per_row, last = (first + n) * per_row - 1;
+  const int64_t at = begin % n_items, slab = at / m.taken;
+  const bool one_slab = m.taken == m.pitch || slab == last % n_items / m.taken;
+  if (begin / n_items != last / n_items || !one_slab) return std::nullopt;
+  const SafeTensor& data = *t.sources[static_cast<size_t>(begin / n_items)].data;
+  const int64_t item = slab * m.pitch + m.first + at % m.taken;
+  return HfPlace{data.file,
+                 data.offset + static_cast<uint64_t>(item * t.d_source) * bytes_of(data.dtype)};
+}
+
 void read_hf_rows(const SafetensorsSet& set, const HfTensor& t, int64_t first, int64_t n,
                   std::span<std::byte> dst) {
   HOB_CHECK(first >= 0 && n >= 0 && first + n <= t.shape.rows());

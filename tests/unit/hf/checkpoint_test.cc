@@ -123,5 +123,37 @@ TEST_F(HfCheckpointTest, ReadsOnlyTheRowsItIsAskedFor) {
                          all.begin() + 60 * static_cast<long>(tensor.row_bytes())));
 }
 
+// Reads rows of a tensor from where find_hf_rows() says they are.
+std::vector<std::byte> read_place(const HfCheckpoint& c, const HfTensor& tensor, int64_t first,
+                                  int64_t n) {
+  std::vector<std::byte> bytes(static_cast<uint64_t>(n) * tensor.row_bytes());
+  const std::optional<HfPlace> place = find_hf_rows(tensor, first, n);
+  if (!place) return {};
+  FileSource(c.files()[static_cast<size_t>(place->file)]).read(place->offset, bytes);
+  return bytes;
+}
+
+TEST_F(HfCheckpointTest, ExpertsLieInTheFilesAsTheyAre) {
+  const HfCheckpoint c = t.open();
+  for (const char* name : {"blk.0.ffn_gate_exps.weight", "blk.0.ffn_down_exps.weight"}) {
+    const HfTensor& tensor = *find_tensor(c, name);
+    const int64_t rows = tensor.shape[1];
+    for (int64_t e = 0; e < 3; e++) {
+      std::vector<std::byte> expected(static_cast<uint64_t>(rows) * tensor.row_bytes());
+      c.read_rows(tensor, e * rows, rows, expected);
+      EXPECT_EQ(read_place(c, tensor, e * rows, rows), expected) << name << " " << e;
+    }
+    EXPECT_EQ(find_hf_rows(tensor, rows - 1, 2), std::nullopt);  // of two experts
+  }
+}
+
+TEST_F(HfCheckpointTest, WhatIsTransformedLiesNowhere) {
+  const HfCheckpoint c = t.open(), f16 = t.open(HfOutType::kF16);
+  EXPECT_EQ(find_hf_rows(*find_tensor(c, "blk.0.attn_q.weight"), 0, 1), std::nullopt);
+  EXPECT_EQ(find_hf_rows(*find_tensor(c, "output_norm.weight"), 0, 1), std::nullopt);
+  EXPECT_NE(find_hf_rows(*find_tensor(c, "blk.0.attn_v.weight"), 3, 60), std::nullopt);
+  EXPECT_EQ(find_hf_rows(*find_tensor(f16, "blk.0.attn_v.weight"), 3, 60), std::nullopt);
+}
+
 }  // namespace
 }  // namespace hob

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/error.h"
+#include "hf/file_text.h"
 #include "hf/hf_checkpoint.h"
 #include "hf/hf_rope.h"
 #include "unit/format/temp_folder.h"
@@ -107,6 +110,27 @@ TEST(HfConfig, IsReadFromAFolder) {
   EXPECT_EQ(HfConfig::open(folder.path()).eos_ids().front(), 2);
   folder.write("generation_config.json", R"({"eos_token_id":5})");
   EXPECT_EQ(HfConfig::open(folder.path()).eos_ids().front(), 5);
+}
+
+TEST(HfConfigCorpus, EveryFileIsAFamilysConfig) {
+  size_t n_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(HOB_TEST_DATA "/hf_config/corpus")) {
+    n_files++;
+    const std::string all = read_small_file(entry.path(), 1 << 20);
+    const size_t cut = all.find("\n---\n");
+    const std::string generation = cut == all.npos ? "" : all.substr(cut + 5);
+    EXPECT_EQ(error_of([&] {
+                HfConfig c = HfConfig::parse(all.substr(0, cut), generation);
+                const HfFamily& family = find_hf_family(c.architecture());
+                c.set_defaults(family.defaults);
+                hf_metadata(c, family, "corpus");
+                family.rules(read_geometry(c.fields()));
+                rope_tensors(c.fields());
+              }),
+              "")
+        << entry.path();
+  }
+  EXPECT_GE(n_files, 10u);
 }
 
 // Keys of a Llama with this rotation.

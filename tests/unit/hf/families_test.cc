@@ -1,11 +1,9 @@
 // Each family's whole list: names, shapes and keys as llama.cpp's converter writes them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <map>
 
-#include "base/error.h"
-#include "format/strict_json.h"
-#include "hf/convert.h"
 #include "unit/hf/checkpoint_util.h"
 
 namespace hob {
@@ -409,102 +407,6 @@ TEST(HfFamilies, PhiMoeHasBiases) {
                                         {"blk.0.ffn_gate_exps.weight", "[2,96,64]"},
                                         {"blk.0.ffn_up_exps.weight", "[2,96,64]"},
                                         {"blk.0.ffn_down_exps.weight", "[2,64,96]"}}}));
-}
-
-// What would be lost in GGUF, or quietly wrong in its readers, is refused by name.
-TEST(HfFamilies, RefuseWhatTheyCannotExpress) {
-  const struct {
-    const char *architecture, *fields, *error;
-  } kRows[] = {
-      {"MambaForCausalLM", R"("x":1)", "architectures: expected one of LlamaForCausalLM"},
-      {"LlamaForCausalLM", R"("hidden_act":"relu")",
-       "hidden_act: expected silu, file has \"relu\""},
-      {"LlamaForCausalLM", R"("quantization_config":{"quant_method":"gptq"})",
-       "quantization_config.quant_method: expected none or mxfp4, file has \"gptq\""},
-      {"Qwen2ForCausalLM", R"("use_sliding_window":true)", "use_sliding_window: expected false"},
-      {"Qwen2MoeForCausalLM", R"("num_experts":4,"decoder_sparse_step":2)", "decoder_sparse_step"},
-      {"Qwen3MoeForCausalLM", R"("num_experts":4,"mlp_only_layers":[0])", "mlp_only_layers"},
-      {"OlmoeForCausalLM", R"("num_experts":4,"clip_qkv":8.0)", "clip_qkv: expected none"},
-      {"DeepseekForCausalLM", R"("n_routed_experts":4,"moe_layer_freq":2)", "moe_layer_freq"},
-      {"DeepseekForCausalLM", R"("n_routed_experts":4,"scoring_func":"tanh")", "scoring_func"},
-      {"DeepseekForCausalLM", R"("n_routed_experts":4,"first_k_dense_replace":3)",
-       "first_k_dense_replace: expected a whole number from 0 to 2, file has 3"},
-      {"Gemma3ForCausalLM", R"("sliding_window_pattern":2,"layer_types":["full_attention"])",
-       "layer_types: expected one full_attention every 2 layers"},
-      {"Gemma3ForCausalLM", R"("layer_types":["full_attention"])", "layer_types"},
-      {"GptOssForCausalLM", R"("num_local_experts":4,"sliding_window":8,"swiglu_limit":5)",
-       "swiglu_limit"},
-      {"LlamaForCausalLM", R"("head_dim":15)", "head_dim: expected an even number"},
-  };
-  for (const auto& row : kRows) {
-    const TestCheckpoint t(config(row.architecture, row.fields));
-    const std::string error = error_of(t);
-    EXPECT_NE(error.find(row.error), std::string::npos) << row.fields << ": " << error;
-  }
-}
-
-// Each number that sizes something, absurd in turn: one line, and no large allocation first.
-TEST(HfFamilies, RefuseAbsurdNumbers) {
-  for (const char* key :
-       {"hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings",
-        "num_attention_heads", "num_key_value_heads", "intermediate_size"})
-    for (const char* value : {"0", "-1", "9223372036854775807", "1e300", "0.5", "\"8\"", "[]"}) {
-      Json changed = Json::parse(config("LlamaForCausalLM", R"("x":1)"));
-      changed[key] = Json::parse(value);
-      const TestCheckpoint t(changed.dump());
-      EXPECT_EQ(error_of(t).rfind(fmt::format("[hf] config.json: {}: expected", key), 0), 0u)
-          << key << " = " << value << ": " << error_of(t);
-    }
-}
-
-TEST(HfConvert, WritesWhatTheCheckpointSays) {
-  TestCheckpoint t(config("Qwen3MoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
-      "moe_intermediate_size":32,"head_dim":16)"));
-  add_body(t, true);
-  add_head_norms(t, 16, 16);
-  for (int layer = 0; layer < 2; layer++) add_experts(t, layer);
-  t.write(3);
-  const HfCheckpoint c = HfCheckpoint::open(t.dir());
-  EXPECT_EQ(c.files().size(), 3u);
-  const std::string path = t.folder().file("out.gguf");
-  uint64_t last = 0, total = 0;
-  write_gguf(c, path, [&](uint64_t done, uint64_t all) {
-    EXPECT_GT(done, last);
-    last = done;
-    total = all;
-  });
-  EXPECT_EQ(last, total);
-  const GgufFile file = GgufFile::open(path);
-  ASSERT_EQ(file.tensors().size(), c.tensors().size());
-  const FileSource source(path);
-  for (const HfTensor& tensor : c.tensors()) {
-    const RawTensor* raw = file.find(tensor.name);
-    ASSERT_NE(raw, nullptr);
-    EXPECT_EQ(raw->dtype, tensor.dtype);
-    EXPECT_EQ(raw->shape, tensor.shape);
-    std::vector<std::byte> expected(raw->n_bytes), got(raw->n_bytes);
-    c.read_rows(tensor, 0, tensor.shape.rows(), expected);
-    source.read(raw->offset, got);
-    EXPECT_EQ(got, expected) << tensor.name;
-  }
-  for (const auto& [key, value] : c.metadata().entries()) {
-    if (std::holds_alternative<double>(value))
-      EXPECT_EQ(file.metadata().get_float(key), static_cast<float>(std::get<double>(value)));
-    else
-      EXPECT_EQ(*file.metadata().find(key), value) << key;
-  }
-}
-
-TEST(HfConvert, LeavesNothingBehindWhenStopped) {
-  TestCheckpoint t(config("LlamaForCausalLM", R"("x":1)"));
-  add_body(t, true);
-  for (int layer = 0; layer < 2; layer++) add_mlp(t, layer);
-  const HfCheckpoint c = t.open();
-  const TempFolder out;
-  EXPECT_THROW(write_gguf(c, out.file("m.gguf"),
-                          [](uint64_t, uint64_t) { fail(Code::kCancelled, "[test] stopped"); }),
-               Error);
-  EXPECT_TRUE(std::filesystem::is_empty(out.path()));
 }
 
 }  // namespace

@@ -172,6 +172,10 @@ TEST(HfTransform, GraniteSplitsGateFromUp) {
   const Array& fused = t[prefix + "block_sparse_moe.input_linear.weight"];
   expect_equal(c, "blk.0.ffn_gate_exps.weight", slice(fused, 1, 0, 1, 24));
   expect_equal(c, "blk.0.ffn_up_exps.weight", slice(fused, 1, 24, 1, 24));
+  const HfTensor& up = *find_tensor(c, "blk.0.ffn_up_exps.weight");
+  const uint64_t start = find_hf_rows(up, 0, 24)->offset;
+  EXPECT_EQ(find_hf_rows(up, 24, 24)->offset - start, 48u * 64 * 2);  // the next expert's
+  EXPECT_EQ(find_hf_rows(up, 23, 2), std::nullopt);
   expect_equal(c, "blk.0.ffn_down_exps.weight",
                t[prefix + "block_sparse_moe.output_linear.weight"]);
   const Array& shared = t[prefix + "shared_mlp.input_linear.weight"];
