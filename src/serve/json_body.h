@@ -2,24 +2,15 @@
 // Request bodies: strict JSON, and typed access to its fields.
 #include <cstdint>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "format/strict_json.h"
 #include "serve/api_error.h"
 
 namespace hob {
-
-using Json = nlohmann::json;
-using OrderedJson = nlohmann::ordered_json;
-
-struct JsonLimits {
-  int max_depth = 64;
-  // A value costs up to 60 bytes, so that a body of 8 MiB full of "[]," would take 160 MiB.
-  size_t max_values = 512 << 10;
-};
 
 // Throws ApiError(400) on anything that is not one JSON object in UTF-8: trailing bytes, duplicate
 // keys, too much depth, numbers outside double, lone surrogates.
@@ -59,12 +50,7 @@ class JsonFields {
   std::string path_;
 };
 
-// The integer that `value` is: 3 and, as JSON Schema sees it, 3.0. nullopt for anything else and
-// outside int64.
-std::optional<int64_t> whole_number(const Json& value);
 // A list of token ids; `name` for errors.
 std::vector<int32_t> token_list(const Json& list, int n_vocab, const std::string& name);
-// A value for an error message: short.
-std::string quoted(const Json& value);
 
 }  // namespace hob

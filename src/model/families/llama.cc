@@ -1,5 +1,7 @@
 // Llama 1-3, Mistral and everything that converts to their names; with experts: Mixtral.
 // Rotary pairs are adjacent: the converter permutes the rows of q and k.
+#include <algorithm>
+
 #include "model/families/family.h"
 
 namespace hob {
@@ -8,6 +10,9 @@ namespace {
 ModelSpec read_spec(const SpecReader& in) {
   ModelSpec s = read_trunk(in);
   s.rope.kind = RopeKind::kAdjacent;
+  // Mistral 7B v0.1. Up to the window's length attention is full: that is where the context ends.
+  const int window = in.optional_int("attention.sliding_window", s.n_ctx_train, {1, kMaxCtx});
+  s.n_ctx_train = std::min(s.n_ctx_train, window);
   if (in.optional_int("expert_count", 0, {0, kMaxExperts}) > 0)
     s.moe = read_moe(in, {.renormalise = true, .d_expert = s.d_ff});
   return s;

@@ -40,6 +40,15 @@ TEST(Spec, Llama) {
   EXPECT_FALSE(s.tied_embeddings);
 }
 
+TEST(Spec, MistralsContextEndsWithItsWindow) {
+  Metadata m = valid_metadata("llama");
+  for (const auto& [window, n_ctx] :
+       {std::pair<uint64_t, int>{100, 100}, {512, 512}, {4096, 512}}) {
+    m.set("llama.attention.sliding_window", window);
+    EXPECT_EQ(read_spec(m, valid_tensors(m)).n_ctx_train, n_ctx);
+  }
+}
+
 TEST(Spec, Mixtral) {
   Metadata m = valid_metadata("llama");
   m.set("llama.expert_count", uint64_t{8});

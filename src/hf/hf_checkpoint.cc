@@ -1,0 +1,84 @@
+#include "hf/hf_checkpoint.h"
+
+#include <array>
+#include <filesystem>
+
+#include "base/error.h"
+
+namespace hob {
+namespace {
+
+// llama.cpp's numbers for what most of a file is.
+uint64_t file_type_of(const std::vector<HfTensor>& tensors) {
+  struct Row {
+    DType type;
+    uint64_t number, n_bytes;
+  };
+  std::array<Row, 5> rows = {{{DType::kF32, 0, 0},
+                              {DType::kF16, 1, 0},
+                              {DType::kQ8_0, 7, 0},
+                              {DType::kBF16, 32, 0},
+                              {DType::kMXFP4, 38, 0}}};
+  for (const HfTensor& t : tensors)
+    for (Row& row : rows)
+      if (row.type == t.dtype) row.n_bytes += row_bytes(t.dtype, t.shape.n_elements());
+  const auto most = std::max_element(
+      rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.n_bytes < b.n_bytes; });
+  return most->number;
+}
+
+void check_quantisation(const HfFields& c) {
+  const auto quantisation = c.find_object("quantization_config");
+  if (!quantisation) return;
+  if (quantisation->find_string("quant_method") != "mxfp4")
+    quantisation->not_supported("quant_method", "none or mxfp4");
+}
+
+std::string name_of_folder(const std::string& dir) {
+  std::error_code ignored;
+  return std::filesystem::canonical(dir, ignored).filename().string();
+}
+
+}  // namespace
+
+Metadata hf_metadata(const HfConfig& config, const HfFamily& family, const std::string& name) {
+  const HfFields fields = config.fields();
+  check_quantisation(fields);
+  Metadata m;
+  m.set("general.architecture", std::string(family.arch));
+  m.set("general.type", std::string("model"));
+  m.set("general.name", name);
+  m.set("general.quantization_version", uint64_t{2});
+  HfKeys keys(m, family.arch);
+  common_keys(fields, keys);
+  family.keys(fields, read_geometry(fields), keys);
+  return m;
+}
+
+HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type) {
+  HfConfig config = HfConfig::open(dir);
+  const HfFamily& family = find_hf_family(config.architecture());
+  config.set_defaults(family.defaults);
+  HfCheckpoint c;
+  c.metadata_ = hf_metadata(config, family, name_of_folder(dir));
+  const HfGeometry geometry = read_geometry(config.fields());
+  c.set_ = std::make_unique<SafetensorsSet>(SafetensorsSet::open(dir));
+  for (const HfComputed& t : rope_tensors(config.fields()))
+    c.tensors_.push_back(computed_tensor(t));
+  for (HfTensor& t : plan_hf_tensors(geometry, family.rules(geometry), *c.set_, out_type))
+    c.tensors_.push_back(std::move(t));
+  c.metadata_.set("general.file_type", file_type_of(c.tensors_));
+  add_tokenizer(dir, c.metadata_);
+  return c;
+}
+
+void add_tokenizer(const std::string& dir, Metadata& metadata) {
+  std::error_code ignored;
+  for (const char* file : {"tokenizer.json", "tokenizer.model"})
+    if (std::filesystem::exists(std::filesystem::path(dir) / file, ignored))
+      fail(Code::kUnimplemented, "[hf] {}: expected a checkpoint without a tokenizer, it has {}",
+           dir, file);
+  metadata.set("tokenizer.ggml.model", std::string("none"));
+}
+
+}  // namespace hob
