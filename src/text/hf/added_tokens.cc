@@ -76,6 +76,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
     : tokens_(std::move(tokens)),
       word_(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D])", "added_tokens") {
   std::vector<PrefixTable::Entry> raw, mixed, normalized;
+  normalized_texts_.resize(tokens_.size());
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
     const auto index = static_cast<int32_t>(i);
@@ -88,6 +89,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
     Stretch stretch{written};
     WorkBudget budget(written.size());
     if (normalizer != nullptr) normalizer->apply(stretch, budget);
+    if (stretch.text != written) normalized_texts_[i] = stretch.text;
     // One of which nothing is left is never found.
     if (!stretch.text.empty()) normalized.push_back({stretch.text, index});
   }

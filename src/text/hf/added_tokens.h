@@ -53,6 +53,11 @@ class AddedTokens {
  public:
   AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer);
 
+  // What the normaliser makes of the text of a normalized token; "" when that is the text itself.
+  // Such a token stands for this text, with the spaces that the normaliser put there.
+  const std::string& normalized_text(size_t index) const { return normalized_texts_[index]; }
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+
   // Cuts the input. Control tokens are found only inside one part that allows them.
   std::vector<Section> cut_input(std::string_view text, const PartMap& parts) const;
   // Cuts a section that went through the normaliser. Where parts differ, control tokens were
@@ -73,6 +78,7 @@ class AddedTokens {
   bool is_word_at(std::string_view text, size_t begin, size_t end) const;
 
   std::vector<AddedToken> tokens_;
+  std::vector<std::string> normalized_texts_;
   PrefixTable raw_;        // ids in these tables: indices into tokens_
   PrefixTable raw_mixed_;  // and the normalized control tokens, as they are written
   PrefixTable normalized_;

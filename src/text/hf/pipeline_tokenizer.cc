@@ -86,7 +86,11 @@ PipelineTokenizer::PipelineTokenizer(Parsed parsed)
       is_added_(static_cast<size_t>(vocabulary_.size()), false),
       frame_(std::move(parsed.frame)),
       decoder_(child(parsed.root, "decoder")) {
-  for (const AddedToken& token : parsed.added) is_added_[static_cast<size_t>(token.id)] = true;
+  for (size_t i = 0; i < parsed.added.size(); ++i) {
+    const TokenId id = added_.tokens()[i].id;
+    is_added_[static_cast<size_t>(id)] = true;
+    if (!added_.normalized_text(i).empty()) other_texts_.emplace(id, added_.normalized_text(i));
+  }
   prefix_everywhere_ = decoder_.strips_start() && later_sections_get_a_prefix();
 }
 
@@ -173,6 +177,8 @@ std::string PipelineTokenizer::piece_at(TokenId id, bool special, bool first) co
     case TokenType::kUndefined:
       return "";
     default:
+      if (const auto other = other_texts_.find(id); other != other_texts_.end())
+        return decoder_.decode({.text = other->second, .first = first});
       return decoder_.decode({.text = std::move(text),
                               .first = first,
                               .is_added = is_added_[static_cast<size_t>(id)]});

@@ -1,4 +1,6 @@
 #pragma once
+#include <unordered_map>
+
 #include "text/hf/added_tokens.h"
 #include "text/hf/decoder.h"
 #include "text/hf/model.h"
@@ -53,6 +55,7 @@ class PipelineTokenizer final : public Tokenizer {
   std::unique_ptr<Model> model_;
   AddedTokens added_;
   std::vector<bool> is_added_;
+  std::unordered_map<TokenId, std::string> other_texts_;  // of normalized added tokens
   Frame frame_;
   Decoder decoder_;
   bool prefix_everywhere_ = false;  // a space is put behind every added token
