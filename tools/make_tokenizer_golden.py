@@ -4,7 +4,7 @@
   python3 -m venv V && V/bin/pip install tokenizers==0.23.3 && V/bin/python tools/make_tokenizer_golden.py [FOLDER]
 
 Writes FOLDER/KIND.json (tokenizer.json) and FOLDER/KIND.golden: one line a text, [text, ids, ids without control
-tokens, decoded]. FOLDER defaults to tests/data/hf_tokenizer, the expected values of tests/unit/text/hf_golden_test.cc.
+tokens, decoded]; and FOLDER/components.jsonl: [what, its JSON, [text, result]...]. FOLDER defaults to tests/data/hf_tokenizer, the expected values of tests/unit/text/hf_golden_test.cc.
 """
 import base64
 import json
@@ -87,7 +87,7 @@ def charsmap(rules):
     return struct.pack("<I", len(array)) + array + blob
 
 
-def train_bpe(size=420, **options):
+def train_bpe(size=380, **options):
     initial = pre_tokenizers.ByteLevel.alphabet() if options.pop("bytes", True) else []
     names = ("unk_token", "byte_fallback", "fuse_unk", "ignore_merges", "continuing_subword_prefix",
              "end_of_word_suffix")
@@ -128,7 +128,7 @@ def framed(tokenizer, before="<s>", after=None):
 def sentencepiece_bpe(metaspace=None):
     """As converted from a SentencePiece model: all 256 byte tokens, spaces as U+2581."""
     specials = SPECIALS + [f"<0x{b:02X}>" for b in range(256)]
-    tokenizer, trainer = train_bpe(size=620, bytes=False, specials=specials, unk_token="<unk>", byte_fallback=True,
+    tokenizer, trainer = train_bpe(size=560, bytes=False, specials=specials, unk_token="<unk>", byte_fallback=True,
                                    fuse_unk=True)
     strip = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
@@ -165,7 +165,7 @@ def unigram(byte_fallback=False, scheme="always", charmap=True):
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme)
     tokenizer.train_from_iterator(CORPUS, trainers.UnigramTrainer(
-        vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
+        vocab_size=330, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
     if byte_fallback:
         data = json.loads(tokenizer.to_str())
         data["model"]["vocab"] += [[f"<0x{b:02X}>", -9.0] for b in range(256)]
@@ -182,7 +182,7 @@ def wordpiece(cased=False):
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(cleanup=not cased)
     tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(
-        vocab_size=420, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False))
+        vocab_size=330, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False))
     add_tokens(tokenizer)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return tokenizer
@@ -240,6 +240,57 @@ KINDS = {
 }
 
 
+# Compared by compare_hf_tokenizer.py only, to keep the repository small.
+NOT_STORED = ("gpt4o", "digits", "spm_bpe_first", "unigram_first", "wordpiece_cased")
+
+# Components by themselves: what is normalised, and where texts are cut.
+NORMALIZERS = [
+    normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD(), normalizers.Lowercase(),
+    normalizers.Strip(), normalizers.Strip(True, False), normalizers.Strip(False, True), normalizers.StripAccents(),
+    normalizers.Replace("a", "[]"), normalizers.Replace(Regex(r"\s+"), "_"), normalizers.Replace(Regex("x*"), "-"),
+    normalizers.Prepend("▁"), normalizers.Nmt(), normalizers.ByteLevel(), normalizers.BertNormalizer(),
+    normalizers.BertNormalizer(False, True, False, True), normalizers.BertNormalizer(True, False, None, False),
+    normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+]
+PRE_TOKENIZERS = [
+    pre_tokenizers.ByteLevel(False), pre_tokenizers.ByteLevel(True), pre_tokenizers.ByteLevel(False, use_regex=False),
+    pre_tokenizers.Whitespace(), pre_tokenizers.WhitespaceSplit(), pre_tokenizers.BertPreTokenizer(),
+    pre_tokenizers.Metaspace(), pre_tokenizers.Metaspace(prepend_scheme="never"),
+    pre_tokenizers.Metaspace("_", prepend_scheme="first", split=False), pre_tokenizers.Digits(),
+    pre_tokenizers.Digits(True), pre_tokenizers.Punctuation(), pre_tokenizers.Punctuation("removed"),
+    pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.CharDelimiterSplit("e"), split(GPT4), split(QWEN2),
+    split(GPT4O),
+] + [make(p, b, i) for b in ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous")
+     for make, p, i in ((split, "[aeiou ]", False), (split, "[aeiou ]", True), (pre_tokenizers.Split, "o", False))]
+COMPONENT_TEXTS = [
+    "", "Hello,  World! it's 12345 o'clock\n\n  x_y", " É\u0301 ﬁ½Å Ǆ\tß İ\u200b\ufffd\x01x\x7f ", "文 字、한국 ½②٣ ▁a▁▁b ",
+    "\u2028\u00a0\u0085\u180e🙂👩‍👩‍👧 \u093f e\u0301\u0327\u0301",
+]
+# Regular expressions: every construct that is translated, and where Oniguruma is not PCRE2.
+REGEXES = [
+    r"^a", r"a$", r"\h", r"\v", r"\w+", r"\W", r"\s", r"\S+", r"\d", r"\D", r"[a-c&&[^b]]", r"[^a-c&&[^b]]", r"a{,2}",
+    r"a{1,2}+", r"a{2}?", r"a{1,2}?", r"a?+b", r"a++", r"a*?b", r"(?i:'s|t)", r"\p{Han}+", r"\p{^L}", r"\P{L}", r"\p{Lu}",
+    r"\p{Greek}", r"\p{Alpha}", r"\p{Punct}", r"[[:alpha:]]+", r"[[:digit:]_]", r"(?i)a", r"x*", r"\b", r"\bx",
+    r"[^(\s|[.,!?…。，、।۔،])]+", r"[\w.-]+", r"[\w-]+", r"[-a]", r"[a-]", r"[]a]", r"[^\W\d]+", r"[\W\d]", r"\u0061", r"\x61",
+    r"\x{1F642}", r"(a)\1", r"(?<=a)b", r"(?<!a)b", r"a(?=b)", r"a(?!b)", r"(?>a+)b", r".", r"\.", r"\A.", r".\z", r".\Z",
+    r"[🙂-🙃]", r"a|b|", r"(?:ab)+", r"#a b", r"\/", r"{", r"a{b", r"\s+$", r"\s+(?!\S)", r"[\h]+", r"\p{Nd}|\p{No}",
+]
+REGEX_TEXT = "ab\na aab aaa'S x_a-b. Éa ΑΒα 文字 ½²③٣7f [a] (c|d)🙂\x0b\t{#a b}/a\u0085\u180e  \n"
+
+
+def of(component):
+    return json.loads(component.__getstate__())
+
+
+def write_components(path):
+    lines = [["normalizer", of(n), [[t, n.normalize_str(t)] for t in COMPONENT_TEXTS]] for n in NORMALIZERS]
+    lines += [["pre_tokenizer", of(p), [[t, [w for w, _ in p.pre_tokenize_str(t)]] for t in COMPONENT_TEXTS]]
+              for p in PRE_TOKENIZERS]
+    lines += [["regex", r, [[REGEX_TEXT, normalizers.Replace(Regex(r), "<>").normalize_str(REGEX_TEXT)]]]
+              for r in REGEXES]
+    path.write_text("\n".join(json.dumps(x, ensure_ascii=False, separators=(",", ":")) for x in lines) + "\n", encoding="utf-8")
+
+
 def expected(tokenizer, text):
     tokenizer.encode_special_tokens = False
     ids = tokenizer.encode(text).ids
@@ -252,12 +303,17 @@ def expected(tokenizer, text):
 def main():
     folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "tests/data/hf_tokenizer")
     folder.mkdir(parents=True, exist_ok=True)
+    write_components(folder / "components.jsonl")
     for name, make in KINDS.items():
-        tokenizer = make()
-        text = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
+        if name in NOT_STORED:
+            continue
+        data = json.loads(make().to_str())
+        if name == "gpt2":  # the older form of merges
+            data["model"]["merges"] = [" ".join(pair) for pair in data["model"]["merges"]]
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
-        lines = [json.dumps([t, *expected(tokenizer, t)], separators=(",", ":")) for t in TEXTS]
+        lines = [json.dumps([t, *expected(tokenizer, t)], ensure_ascii=False, separators=(",", ":")) for t in TEXTS]
         (folder / f"{name}.golden").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

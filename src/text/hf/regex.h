@@ -50,8 +50,4 @@ class Regex {
 // `pattern` in PCRE2's syntax. Throws Error(kUnimplemented) on what has no counterpart.
 std::string translate_regex(std::string_view pattern, const std::string& where);
 
-// The texts for a class, without brackets: Oniguruma's \w.
-inline constexpr std::string_view kOnigWord =
-    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
-
 }  // namespace hob::hf

@@ -10,6 +10,13 @@
 namespace hob::hf {
 namespace {
 
+// Oniguruma's \w in a class.
+constexpr std::string_view kClassWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of one it looks Latin-1 up in a table, where 2, 3 and 1 as superscripts and the three
+// fractions are word characters too.
+constexpr std::string_view kWord =
+    R"(\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+
 struct Named {
   std::string_view name;
   std::string_view ours;
@@ -21,7 +28,7 @@ constexpr std::array kMembers = std::to_array<Named>({
     {"D", R"(\P{Nd})"},
     {"s", R"(\p{White_Space})"},
     {"S", R"(\P{White_Space})"},
-    {"w", kOnigWord},
+    {"w", kClassWord},
     {"h", "0-9A-Fa-f"},
     {"n", R"(\n)"},
     {"r", R"(\r)"},
@@ -37,7 +44,7 @@ constexpr std::array kPosix = std::to_array<Named>({
     {"space", R"(\p{White_Space})"},
     {"upper", R"(\p{Uppercase})"},
     {"lower", R"(\p{Lowercase})"},
-    {"word", kOnigWord},
+    {"word", kClassWord},
     {"xdigit", "0-9A-Fa-f"},
 });
 constexpr std::array<std::string_view, 38> kCategories = {
@@ -243,7 +250,7 @@ void Translator::escape() {
   const char kind = peek(1);
   if (kind == '\0') refuse("a single \\");
   if (kind == 'b' || kind == 'B') {
-    const std::string word = "[" + std::string(kOnigWord) + "]";
+    const std::string word = "[" + std::string(kWord) + "]";
     const std::string edge = "(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + ")";
     const std::string inside =
         "(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + ")";
@@ -254,6 +261,11 @@ void Translator::escape() {
   if (kind == 'A' || kind == 'z' || kind == 'Z' || (kind >= '1' && kind <= '9')) {
     out_.append(in_.substr(pos_, 2));
     pos_ += 2;
+    return;
+  }
+  if (kind == 'w' || kind == 'W') {
+    pos_ += 2;
+    out_ += (kind == 'w' ? "[" : "[^") + std::string(kWord) + "]";
     return;
   }
   Class c;
@@ -378,7 +390,7 @@ Translator::Class Translator::char_class(int depth) {
 }
 
 std::string Translator::brackets(const Class& c) {
-  const std::string word(kOnigWord);
+  const std::string word(kClassWord);
   std::string set;
   if (!c.not_word) {
     set = (c.negated ? "[^" : "[") + c.members + "]";
