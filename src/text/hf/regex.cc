@@ -2,7 +2,6 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -11,24 +10,21 @@
 namespace hob::hf {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr size_t kMaxPatternBytes = 32 << 10;  // the longest published ones have some 3 KB
 constexpr uint32_t kMaxHeapKib = 64 << 10;     // backtracking of one match
 // Steps of one match. A match may well look at every character of a text a few times.
 constexpr uint32_t kLeastSteps = 1 << 20;
-// Start positions per call into the library: the time is looked at between calls only.
-constexpr size_t kWindow = 256;
-constexpr int64_t kSecond = 1'000'000'000;
+// Start positions per call into the library: the clock is looked at between calls only.
+constexpr size_t kMaxWindow = 256;
+constexpr Clock::duration kSlowCall = std::chrono::milliseconds(1);
 // An ordinary pattern does more than 5 MB a second.
-constexpr int64_t kNsPerByte = 5000;
+constexpr Clock::duration kLeastTime = std::chrono::seconds(5);
+constexpr Clock::duration kTimePerByte = std::chrono::microseconds(2);
 // Compatibility forms make up to 11 bytes of one (U+FDFA).
 constexpr size_t kMaxGrowth = 32;
 constexpr size_t kLeastGrowth = 1 << 20;
-
-int64_t thread_time_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * kSecond + now.tv_nsec;
-}
 
 bool starts_character(std::string_view text, size_t i) {
   return i >= text.size() || (static_cast<uint8_t>(text[i]) & 0xC0) != 0x80;
@@ -68,20 +64,31 @@ class Search {
   // The first match that begins at `from` or behind it.
   bool next(size_t from, Match& match) {
     while (from <= text_.size()) {
-      if (++n_calls_ % 64 == 0) budget_.check_time();
-      size_t last = std::min(from + (n_misses_ > 0 ? kWindow : 0), text_.size());
+      if (++n_calls_ % 64 == 0) look_at_clock();
+      // Patterns nearly always match where they are tried, so the first try is there alone.
+      size_t last = std::min(from + window_, text_.size());
       while (!starts_character(text_, last)) --last;
       if (try_window(from, last, match)) {
-        n_misses_ = 0;
+        window_ = 0;
         return true;
       }
-      if (++n_misses_ > 1) budget_.check_time();
+      const bool slow = look_at_clock() > kSlowCall;
+      window_ = slow ? 0 : std::min(window_ * 2 + 1, kMaxWindow);
       from = next_character(text_, last);
     }
     return false;
   }
 
+  void finish() { look_at_clock(); }
+
  private:
+  Clock::duration look_at_clock() {
+    const Clock::time_point now = Clock::now();
+    const Clock::duration passed = now - last_look_;
+    last_look_ = now;
+    budget_.spend(passed);
+    return passed;
+  }
   bool try_window(size_t from, size_t last, Match& match) {
     pcre2_set_offset_limit(context_.get(), last);
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text_.data());
@@ -107,18 +114,19 @@ class Search {
   const WorkBudget& budget_;
   std::unique_ptr<pcre2_match_data, FreeMatchData> data_;
   std::unique_ptr<pcre2_match_context, FreeMatchContext> context_;
-  size_t n_calls_ = 0, n_misses_ = 0;
+  Clock::time_point last_look_ = Clock::now();
+  size_t n_calls_ = 0, window_ = 0;
 };
 
 }  // namespace
 
 WorkBudget::WorkBudget(size_t n_text_bytes)
-    : deadline_ns_(thread_time_ns() + 5 * kSecond +
-                   static_cast<int64_t>(n_text_bytes) * kNsPerByte),
+    : left_(kLeastTime + kTimePerByte * n_text_bytes),
       max_bytes_(kLeastGrowth + n_text_bytes * kMaxGrowth) {}
 
-void WorkBudget::check_time() const {
-  if (thread_time_ns() < deadline_ns_) return;
+void WorkBudget::spend(Clock::duration time) const {
+  left_ -= time;
+  if (left_ >= Clock::duration::zero()) return;
   fail(Code::kResourceExhausted,
        "[tokenizer] expected regular expressions that cope with this text in time, they do not");
 }
@@ -183,6 +191,7 @@ std::vector<Match> Regex::find_all(std::string_view text, const WorkBudget& budg
     matches.push_back(match);
     from = match.end;
   }
+  search.finish();
   return matches;
 }
 

@@ -2,6 +2,7 @@
 // Regular expressions of tokenizer.json. They are written for Oniguruma (Ruby's syntax); hob
 // translates them to PCRE2 and refuses what it cannot translate with the same meaning. A search
 // that would take too long is an Error, never a wrong answer.
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,16 +13,17 @@
 namespace hob::hf {
 
 // What one text may cost, so that neither a file's rules nor a user's text can hang or fill a
-// server: time of this thread (a pattern such as \s+$ takes the square of a run of spaces, others
-// far more), and bytes after normalisation. Throws Error(kResourceExhausted).
+// server: time in regular expressions (a pattern such as \s+$ takes the square of a run of spaces,
+// others far more), and bytes after normalisation. One per call, so one thread.
 class WorkBudget {
  public:
   explicit WorkBudget(size_t n_text_bytes);
-  void check_time() const;
+  // Both throw Error(kResourceExhausted) when there is too much.
+  void spend(std::chrono::steady_clock::duration time) const;
   void check_size(size_t n_bytes) const;
 
  private:
-  int64_t deadline_ns_;
+  mutable std::chrono::steady_clock::duration left_;
   size_t max_bytes_;
 };
 

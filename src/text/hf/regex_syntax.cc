@@ -179,6 +179,7 @@ void Translator::group() {
       return;
     }
   }
+  if (peek(1) == '*') refuse("(*");  // PCRE2's own commands
   if (peek(1) != '?') {
     ++pos_;
     out_ += '(';
@@ -289,7 +290,8 @@ std::string Translator::code_point_escape(char kind) {
     value = value * 16 + static_cast<uint32_t>(d <= '9' ? d - '0' : (d | 0x20) - 'a' + 10);
   }
   // \x80 and above are single bytes there.
-  if (digits.empty() || (kind == 'x' && digits.size() == 2 && value > 0x7F && in_[pos_ - 1] != '}'))
+  if (digits.empty() || (kind == 'u' && digits.size() != 4) ||
+      (kind == 'x' && digits.size() == 2 && value > 0x7F && in_[pos_ - 1] != '}'))
     refuse("a bad code");
   return fmt::format("\\x{{{:X}}}", value);
 }
