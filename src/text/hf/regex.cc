@@ -20,7 +20,7 @@ constexpr uint32_t kLeastSteps = 1 << 20;
 constexpr size_t kMaxWindow = 256;
 constexpr Clock::duration kSlowCall = std::chrono::milliseconds(1);
 // An ordinary pattern does more than 5 MB a second.
-constexpr Clock::duration kLeastTime = std::chrono::seconds(5);
+constexpr Clock::duration kLeastTime = std::chrono::seconds(2);
 constexpr Clock::duration kTimePerByte = std::chrono::microseconds(2);
 // Compatibility forms make up to 11 bytes of one (U+FDFA).
 constexpr size_t kMaxGrowth = 32;
