@@ -24,8 +24,8 @@ void add_hf_tokenizer(const std::string& dir, Metadata& metadata,
   if (complete && options.for_file) return;
   metadata.erase("tokenizer.ggml.pre");
   metadata.set(kHfTokenizerKey, *std::move(text));
-  // Whatever is wrong with the rest of the file shows here, and not when the result is used.
-  make_hf_tokenizer(metadata);
+  // Whatever is wrong with the rest of the file shows before a file is written.
+  if (options.for_file) make_hf_tokenizer(metadata);
 }
 
 std::unique_ptr<Tokenizer> make_hf_tokenizer(const Metadata& metadata) {

@@ -61,7 +61,7 @@ std::string byte_level(const std::string& normalizer, const std::string& pre_tok
     vocab += fmt::format("\"{}{}\":{},", escaped ? "\\" : "", text, byte);
   }
   return R"({"added_tokens":[)" + added(260, "<c>", true, kPlain) + "," +
-         added(261, "<g>", false, kGreedy) + "," + added(262, "w", false, kWord) +
+         added(261, "<g>", false, kGreedy) + "," + added(262, "ww", false, kWord) +
          R"(],"normalizer":)" + normalizer + R"(,"pre_tokenizer":)" + pre_tokenizer +
          R"(,"decoder":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{)" + vocab +
          R"("ab":256,"abab":257,"Ġa":258,"ĠĠ":259},"merges":["a b","ab ab","Ġ a","Ġ Ġ"]}})";

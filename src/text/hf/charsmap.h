@@ -20,7 +20,6 @@ class Charsmap {
   // By grapheme clusters, as Hugging Face's reimplementation does it, which models were trained
   // and compared with.
   std::string apply(std::string_view text, const WorkBudget& budget) const;
-  const std::string& blob() const { return blob_; }
 
  private:
   // What the shortest rule that `text` begins with puts in its place.

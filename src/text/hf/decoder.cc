@@ -140,7 +140,7 @@ class WordPiece final : public DecodeStep {
       if (!prefix_.empty() && token.text.starts_with(prefix_)) {
         token.text.erase(0, prefix_.size());
       } else {
-        token.text.insert(0, " ");
+        token.text.insert(token.text.begin(), ' ');
       }
     }
     if (cleans_) clean_up(token.text);
@@ -184,7 +184,7 @@ void Decoder::add(const Node& node) {
 }
 
 std::string Decoder::decode(DecodedToken token) const {
-  if (joins_with_spaces_ && !token.first) token.text.insert(0, " ");
+  if (joins_with_spaces_ && !token.first) token.text.insert(token.text.begin(), ' ');
   for (const auto& step : steps_) step->apply(token);
   return std::move(token.text);
 }

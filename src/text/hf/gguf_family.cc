@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "text/hf/charsmap.h"
 #include "text/hf/raw_bytes.h"
 
 namespace hob::hf {
@@ -178,6 +177,8 @@ bool add_sentencepiece_bpe(const Node& root, const TokenList& list, Metadata& me
   return complete;
 }
 
+// tokenizer.ggml.precompiled_charsmap is left out: readers want an array of bytes there, which
+// Metadata does not have. The JSON holds it.
 bool add_unigram(const Node& root, const TokenList& list, Metadata& metadata) {
   metadata.set("tokenizer.ggml.model", std::string("t5"));
   set_tokens(with_spaces(list), list, metadata);
@@ -185,13 +186,6 @@ bool add_unigram(const Node& root, const TokenList& list, Metadata& metadata) {
   metadata.set("tokenizer.ggml.add_space_prefix", adds_space(root));
   bool collapses = false;
   for (const Node& node : normalizers_of(root)) {
-    if (node.type() == "Precompiled") {
-      const std::string path = node.path() + ".precompiled_charsmap";
-      const std::string blob = Charsmap(node.string("precompiled_charsmap"), path).blob();
-      std::vector<int64_t> bytes;
-      for (const char c : blob) bytes.push_back(static_cast<int8_t>(c));
-      metadata.set("tokenizer.ggml.precompiled_charsmap", std::move(bytes));
-    }
     const auto pattern = node.find("pattern");
     if (node.type() == "Replace" && pattern && pattern->value().is_object())
       collapses = collapses || pattern->find_string("Regex") == " {2,}";

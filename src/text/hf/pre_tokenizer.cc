@@ -175,7 +175,7 @@ class ByteLevel final : public PreTokenizer {
       : add_space_(node.flag("add_prefix_space")), use_regex_(node.flag("use_regex", true)) {}
   void split(const Stretch& s, const WorkBudget&, std::vector<Stretch>& words) const override {
     Stretch whole = s;
-    if (add_space_ && !whole.text.starts_with(' ')) whole.text.insert(0, " ");
+    if (add_space_ && !whole.text.starts_with(' ')) whole.text.insert(whole.text.begin(), ' ');
     if (!use_regex_) {
       words.push_back({byte_characters(whole.text), whole.from_start});
       return;

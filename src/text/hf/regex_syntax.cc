@@ -1,84 +1,14 @@
 // Oniguruma's syntax as PCRE2's, one construct after the other. What is listed here means the same
 // in both afterwards; everything else is refused by name.
-#include <array>
 #include <cctype>
 #include <utility>
 
 #include "base/error.h"
 #include "text/hf/regex.h"
+#include "text/hf/regex_names.h"
 
 namespace hob::hf {
 namespace {
-
-// Oniguruma's \w in a class.
-constexpr std::string_view kClassWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
-// Outside of one it looks Latin-1 up in a table, where 2, 3 and 1 as superscripts and the three
-// fractions are word characters too.
-constexpr std::string_view kWord =
-    R"(\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
-
-struct Named {
-  std::string_view name;
-  std::string_view ours;
-};
-
-// Class members. \s is White_Space in Oniguruma; PCRE2's own has U+180E too.
-constexpr std::array kMembers = std::to_array<Named>({
-    {"d", R"(\p{Nd})"},
-    {"D", R"(\P{Nd})"},
-    {"s", R"(\p{White_Space})"},
-    {"S", R"(\P{White_Space})"},
-    {"w", kClassWord},
-    {"h", "0-9A-Fa-f"},
-    {"n", R"(\n)"},
-    {"r", R"(\r)"},
-    {"t", R"(\t)"},
-    {"f", R"(\f)"},
-    {"v", R"(\x0B)"},
-    {"a", R"(\x07)"},
-    {"e", R"(\x1B)"},
-});
-constexpr std::array kPosix = std::to_array<Named>({
-    {"alpha", R"(\p{Alphabetic})"},
-    {"digit", R"(\p{Nd})"},
-    {"space", R"(\p{White_Space})"},
-    {"upper", R"(\p{Uppercase})"},
-    {"lower", R"(\p{Lowercase})"},
-    {"word", kClassWord},
-    {"xdigit", "0-9A-Fa-f"},
-});
-constexpr std::array<std::string_view, 38> kCategories = {
-    "c",  "cc", "cf", "cn", "co", "cs", "l",  "ll", "lm", "lo", "lt", "lu", "m",
-    "mc", "me", "mn", "n",  "nd", "nl", "no", "p",  "pc", "pd", "pe", "pf", "pi",
-    "po", "ps", "s",  "sc", "sk", "sm", "so", "z",  "zl", "zp", "zs", "any"};
-constexpr std::array kProperties = std::to_array<Named>({
-    {"alpha", "Alphabetic"},
-    {"alphabetic", "Alphabetic"},
-    {"digit", "Nd"},
-    {"space", "White_Space"},
-    {"whitespace", "White_Space"},
-    {"upper", "Uppercase"},
-    {"uppercase", "Uppercase"},
-    {"lower", "Lowercase"},
-    {"lowercase", "Lowercase"},
-    {"punct", "P"},
-    {"punctuation", "P"},
-    {"letter", "L"},
-    {"mark", "M"},
-    {"number", "N"},
-    {"symbol", "S"},
-    {"separator", "Z"},
-    {"emoji", "Emoji"},
-    {"extendedpictographic", "Extended_Pictographic"},
-});
-
-template <size_t n>
-std::string_view find(const std::array<Named, n>& table, std::string_view name) {
-  for (const Named& row : table) {
-    if (row.name == name) return row.ours;
-  }
-  return {};
-}
 
 class Translator {
  public:
@@ -251,7 +181,7 @@ void Translator::escape() {
   const char kind = peek(1);
   if (kind == '\0') refuse("a single \\");
   if (kind == 'b' || kind == 'B') {
-    const std::string word = "[" + std::string(kWord) + "]";
+    const std::string word = "[" + std::string(kOnigWord) + "]";
     const std::string edge = "(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + ")";
     const std::string inside =
         "(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + ")";
@@ -266,7 +196,7 @@ void Translator::escape() {
   }
   if (kind == 'w' || kind == 'W') {
     pos_ += 2;
-    out_ += (kind == 'w' ? "[" : "[^") + std::string(kWord) + "]";
+    out_ += (kind == 'w' ? "[" : "[^") + std::string(kOnigWord) + "]";
     return;
   }
   Class c;
@@ -311,10 +241,8 @@ std::string Translator::property(char kind) {
   }
   if (!accept("}") || plain.empty()) refuse("\\p{ without }");
   const std::string sign = (kind == 'P') != inverted ? "\\P{" : "\\p{";
-  for (const std::string_view category : kCategories) {
-    if (plain == category) return sign + name + "}";
-  }
-  if (const std::string_view ours = find(kProperties, plain); !ours.empty())
+  if (is_category(plain)) return sign + name + "}";
+  if (const std::string_view ours = property_name(plain); !ours.empty())
     return sign + std::string(ours) + "}";
   // Scripts mean the property Script there, Script_Extensions in PCRE2.
   return sign + "sc:" + name + "}";
@@ -330,7 +258,7 @@ void Translator::class_escape(Class& c) {
     c.set_end = c.members.size();
   } else if (kind == 'u' || kind == 'x') {
     c.members += code_point_escape(kind);
-  } else if (const auto known = find(kMembers, std::string_view(&kind, 1)); !known.empty()) {
+  } else if (const auto known = class_escape_members(kind); !known.empty()) {
     c.members += known;
     if (known.size() > 4 || known == "0-9A-Fa-f") c.set_end = c.members.size();
   } else if (std::isalnum(static_cast<unsigned char>(kind)) != 0 || kind == '\0') {
@@ -361,7 +289,7 @@ Translator::Class Translator::char_class(int depth) {
       const size_t end = in_.find(":]", pos_);
       const std::string_view name =
           end == std::string_view::npos ? "" : in_.substr(pos_, end - pos_);
-      const std::string_view ours = find(kPosix, name);
+      const std::string_view ours = posix_class_members(name);
       if (ours.empty()) refuse("[:" + std::string(name.substr(0, 10)) + ":]");
       c.members += ours;
       c.set_end = c.members.size();
@@ -392,7 +320,7 @@ Translator::Class Translator::char_class(int depth) {
 }
 
 std::string Translator::brackets(const Class& c) {
-  const std::string word(kClassWord);
+  const std::string word(kOnigClassWord);
   std::string set;
   if (!c.not_word) {
     set = (c.negated ? "[^" : "[") + c.members + "]";

@@ -36,7 +36,7 @@ Metadata HfFolder::metadata(const HfTokenizerOptions& options) const {
 
 std::string HfFolder::error() const {
   try {
-    metadata({.for_file = false});
+    Tokenizer::from_gguf(metadata({.for_file = false}));
   } catch (const Error& error) {
     return error.what();
   }
