@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 # The arm64 forms of scripts/deps.sh build, and what they link to. Not libc6-dev: its headers come with the cross compiler,
 # and a second copy would hide those of the C++ library.
 packages=(libc6 libgcc-s1 libstdc++6
-  libfmt-dev libfmt9 libcli11-dev nlohmann-json3-dev libutf8proc-dev libutf8proc2 libgtest-dev libxxhash-dev
+  libfmt-dev libfmt9 libcli11-dev nlohmann-json3-dev libutf8proc-dev libutf8proc2 libpcre2-dev libpcre2-8-0 libgtest-dev libxxhash-dev
   liburing-dev liburing2 libedit-dev libedit2 libbsd-dev libbsd0 libmd-dev libmd0 libncurses-dev libtinfo6
   libboost1.74-dev libboost-dev libssl-dev libssl3 zlib1g-dev zlib1g
   libgrpc++-dev libgrpc++1.51 libgrpc-dev libgrpc29 libprotobuf-dev libprotobuf32 libprotobuf-lite32 libprotoc32

@@ -10,7 +10,7 @@ packages_of() {
   case "$1" in
     # libgtest-dev and python3 belong to build: configuring the project configures its tests too.
     build) echo "g++ cmake ninja-build pkg-config ccache git ca-certificates python3 libgtest-dev libfmt-dev" \
-                "libcli11-dev nlohmann-json3-dev libutf8proc-dev libedit-dev liburing-dev libxxhash-dev" \
+                "libcli11-dev nlohmann-json3-dev libutf8proc-dev libpcre2-dev libedit-dev liburing-dev libxxhash-dev" \
                  "libboost-dev libssl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc" ;;
     # The proxy of the tested replica setup (packaging/haproxy.cfg); network namespaces (tools/wanrelay).
     test) echo "haproxy iproute2" ;;

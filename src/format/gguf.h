@@ -42,6 +42,7 @@ class Metadata {
   std::string get_string(std::string_view key) const;
 
   void set(std::string key, MetaValue value);
+  void erase(std::string_view key);  // nothing happens when it is not there
   const std::map<std::string, MetaValue, std::less<>>& entries() const { return entries_; }
 
  private:

@@ -112,4 +112,8 @@ void Metadata::set(std::string key, MetaValue value) {
   entries_.insert_or_assign(std::move(key), std::move(value));
 }
 
+void Metadata::erase(std::string_view key) {
+  if (const auto it = entries_.find(key); it != entries_.end()) entries_.erase(it);
+}
+
 }  // namespace hob

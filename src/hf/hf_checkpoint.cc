@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "text/hf_tokenizer.h"
 
 namespace hob {
 namespace {
@@ -74,10 +75,23 @@ HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type) {
 
 void add_tokenizer(const std::string& dir, Metadata& metadata) {
   std::error_code ignored;
-  for (const char* file : {"tokenizer.json", "tokenizer.model"})
-    if (std::filesystem::exists(std::filesystem::path(dir) / file, ignored))
-      fail(Code::kUnimplemented, "[hf] {}: expected a checkpoint without a tokenizer, it has {}",
-           dir, file);
+  const std::filesystem::path folder(dir);
+  if (std::filesystem::exists(folder / "tokenizer.json", ignored)) {
+    const std::string key = metadata.get_string("general.architecture") + ".vocab_size";
+    const uint64_t n_rows = metadata.get_uint(key);
+    add_hf_tokenizer(dir, metadata, {.n_vocab = static_cast<size_t>(n_rows), .for_file = true});
+    const auto* tokens = metadata.find_strings("tokenizer.ggml.tokens");
+    if (tokens && tokens->size() > n_rows)
+      fail(Code::kDataLoss,
+           "[hf] {}/tokenizer.json: expected at most the {} tokens of the embedding, file has {}",
+           dir, n_rows, tokens->size());
+    return;
+  }
+  if (std::filesystem::exists(folder / "tokenizer.model", ignored))
+    fail(Code::kUnimplemented,
+         "[hf] {}: expected a tokenizer.json, the folder has tokenizer.model only: save the "
+         "tokenizer again with transformers",
+         dir);
   metadata.set("tokenizer.ggml.model", std::string("none"));
 }
 

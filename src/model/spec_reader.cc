@@ -55,6 +55,8 @@ void read_yarn(const SpecReader& in, int n_ctx_train, RopeSpec& r) {
                 static_cast<float>(yarn_magnitude(static_cast<double>(r.factor), 1));
   r.beta_fast = in.optional_float("rope.scaling.yarn_beta_fast", 32.f, {1e-6, 1e6});
   r.beta_slow = in.optional_float("rope.scaling.yarn_beta_slow", 1.f, {1e-6, 1e6});
+  r.yarn_whole_pairs =  // hob's own key
+      in.metadata().find_bool(in.full_key("rope.scaling.yarn_truncate")).value_or(true);
   if (r.theta <= 1.f)
     fail(Code::kDataLoss, "[model] {}: expected more than 1 with YaRN, file has {}",
          in.full_key("rope.freq_base"), r.theta);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "text/bpe_tokenizer.h"
+#include "text/hf_tokenizer.h"
 #include "text/spm_tokenizer.h"
 
 namespace hob {
@@ -11,6 +12,7 @@ std::unique_ptr<Tokenizer> Tokenizer::from_gguf(const Metadata& metadata) {
   if (model == "no_vocab" || model == "none") {
     fail(Code::kNotFound, "[tokenizer] expected a vocabulary, file has none");
   }
+  if (wants_hf_tokenizer(metadata)) return make_hf_tokenizer(metadata);
   if (model == "llama") return std::make_unique<SpmTokenizer>(metadata);
   if (model == "gpt2") return std::make_unique<BpeTokenizer>(metadata);
   fail(Code::kUnimplemented,

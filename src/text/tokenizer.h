@@ -28,8 +28,9 @@ struct TextPart {
 class Tokenizer {
  public:
   // Throws Error naming an unknown tokenizer model or pre-tokenizer, inconsistent vocabularies,
-  // etc. A file without a vocabulary gives Error(kNotFound) "[tokenizer] expected a vocabulary,
-  // file has none".
+  // etc. A file that names no pre-tokenizer hob knows, but holds its tokenizer.json
+  // (tokenizer.huggingface.json), is read by that. A file without a vocabulary gives
+  // Error(kNotFound) "[tokenizer] expected a vocabulary, file has none".
   static std::unique_ptr<Tokenizer> from_gguf(const Metadata& metadata);
   virtual ~Tokenizer() = default;
 

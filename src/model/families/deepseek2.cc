@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "model/families/family.h"
+#include "model/rope_cache.h"
 
 namespace hob {
 namespace {
@@ -31,6 +32,18 @@ float score_scale(const SpecReader& in, const ModelSpec& s) {
   return static_cast<float>(m * m / std::sqrt(s.attn.d_k));
 }
 
+// On cos and sin: the quotient of two of YaRN's factors, whose m are the same in released models.
+float rotation_magnitude(const SpecReader& in, const RopeSpec& rope) {
+  const float given = in.optional_float("rope.scaling.attn_factor", 1.f, {1e-6, 1e6});
+  const double of_scores = 10 * static_cast<double>(in.optional_float(
+                                    "rope.scaling.yarn_log_multiplier", 0.f, {0, 1e6}));
+  const float m = in.optional_float("rope.scaling.yarn_mscale", static_cast<float>(of_scores),
+                                    {0, 1e6});  // hob's own key
+  const auto factor = static_cast<double>(rope.factor);
+  return given * static_cast<float>(yarn_magnitude(factor, static_cast<double>(m)) /
+                                    yarn_magnitude(factor, of_scores));
+}
+
 ModelSpec read_spec(const SpecReader& in) {
   ModelSpec s = read_trunk(in);
   if (in.optional_int("attention.q_lora_rank", 0, {0, kMaxWidth}) > 0)
@@ -48,8 +61,7 @@ ModelSpec read_spec(const SpecReader& in) {
   if (s.rope.d_rot >= a.d_k || a.d_latent + s.rope.d_rot > kMaxKvWidth)
     fail(Code::kDataLoss, "[model] {}: expected less than the head width {}, file has {}",
          in.full_key("rope.dimension_count"), a.d_k, s.rope.d_rot);
-  if (s.rope.scaling == RopeScaling::kYarn)
-    s.rope.magnitude = in.optional_float("rope.scaling.attn_factor", 1.f, {1e-6, 1e6});
+  if (s.rope.scaling == RopeScaling::kYarn) s.rope.magnitude = rotation_magnitude(in, s.rope);
   a.scale = score_scale(in, s);
   s.moe = read_experts(in, s);
   return s;

@@ -10,7 +10,10 @@ ModelSpec read_spec(const SpecReader& in) {
   s.attn.sinks = true;
   s.attn.window = in.optional_int("attention.sliding_window", 0, {0, kMaxCtx});
   s.attn.global_every = in.optional_int("attention.sliding_window_pattern", 2, {1, kMaxLayers});
-  s.rope.yarn_whole_pairs = in.compat() == Compat::kLlamaCpp;
+  // As published, between pairs; llama.cpp rounds.
+  s.rope.yarn_whole_pairs = in.metadata()
+                                .find_bool(in.full_key("rope.scaling.yarn_truncate"))
+                                .value_or(in.compat() == Compat::kLlamaCpp);
   s.ffn_norm = "post_attention_norm";
   s.ffn_unit = GatedUnit::kClampedSilu;
   s.moe = read_moe(in, {.router = Router::kSoftmaxOfChosen, .d_expert = s.d_ff});

@@ -1,7 +1,5 @@
 // Llama 1-3, Mistral and everything that converts to their names; with experts: Mixtral.
 // Rotary pairs are adjacent: the converter permutes the rows of q and k.
-#include <algorithm>
-
 #include "model/families/family.h"
 
 namespace hob {
@@ -10,9 +8,7 @@ namespace {
 ModelSpec read_spec(const SpecReader& in) {
   ModelSpec s = read_trunk(in);
   s.rope.kind = RopeKind::kAdjacent;
-  // Mistral 7B v0.1. Up to the window's length attention is full: that is where the context ends.
-  const int window = in.optional_int("attention.sliding_window", s.n_ctx_train, {1, kMaxCtx});
-  s.n_ctx_train = std::min(s.n_ctx_train, window);
+  s.attn.window = in.optional_int("attention.sliding_window", 0, {0, kMaxCtx});  // Mistral 7B v0.1
   if (in.optional_int("expert_count", 0, {0, kMaxExperts}) > 0)
     s.moe = read_moe(in, {.renormalise = true, .d_expert = s.d_ff});
   return s;

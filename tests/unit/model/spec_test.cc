@@ -40,13 +40,12 @@ TEST(Spec, Llama) {
   EXPECT_FALSE(s.tied_embeddings);
 }
 
-TEST(Spec, MistralsContextEndsWithItsWindow) {
+TEST(Spec, MistralHasItsWindowInEveryLayer) {
   Metadata m = valid_metadata("llama");
-  for (const auto& [window, n_ctx] :
-       {std::pair<uint64_t, int>{100, 100}, {512, 512}, {4096, 512}}) {
-    m.set("llama.attention.sliding_window", window);
-    EXPECT_EQ(read_spec(m, valid_tensors(m)).n_ctx_train, n_ctx);
-  }
+  EXPECT_FALSE(spec_of(m).is_local(0));
+  m.set("llama.attention.sliding_window", uint64_t{128});
+  EXPECT_TRUE(spec_of(m).is_local(0) && spec_of(m).is_local(1));
+  EXPECT_EQ(spec_of(m).n_ctx_train, 512);
 }
 
 TEST(Spec, Mixtral) {
