@@ -52,7 +52,7 @@ int context_of(const std::string& name, const Golden& golden) {
 class Goldens : public testing::TestWithParam<std::string> {
  protected:
   Goldens() : golden_(read_golden(kGoldens / GetParam())), path_(dir_ / "model.gguf") {
-    write_gguf(HfCheckpoint::open(kGoldens / GetParam()), path_, {});
+    write_gguf(HfCheckpoint::open(kGoldens / GetParam()), path_, [](uint64_t, uint64_t) {});
   }
   // Both: a backend that computes in double, and the one that users have.
   void expect_logits(const BackendFactory& backend, double bar) {
@@ -62,7 +62,8 @@ class Goldens : public testing::TestWithParam<std::string> {
         compare_logits(golden_.logits, model.evaluate(golden_.tokens), model.n_vocab());
     RecordProperty("max_abs", std::to_string(d.max_abs));
     EXPECT_LE(d.max_abs, bar);
-    EXPECT_EQ(d.same_argmax, 1.0);
+    EXPECT_GE(d.same_argmax, bar < 1 ? 1.0 : 0.9);
+    EXPECT_LE(d.mean_kl, 8e-3);
   }
   TempDir dir_;
   const Golden golden_;
@@ -71,7 +72,9 @@ class Goldens : public testing::TestWithParam<std::string> {
 
 TEST_P(Goldens, HaveTransformersLogits) {
   expect_logits(make_naive_backend, 2e-3);
-  expect_logits([] { return make_cpu_backend({}); }, 2e-3);
+  // Products with quantised weights take 8-bit activations.
+  const bool quantised = GetParam().find("mxfp4") != std::string::npos;
+  expect_logits([] { return make_cpu_backend({}); }, quantised ? 1.0 : 2e-3);
 }
 
 TEST_P(Goldens, HaveTheSameBitsHoweverBatched) {
@@ -81,7 +84,7 @@ TEST_P(Goldens, HaveTheSameBitsHoweverBatched) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Goldens, testing::ValuesIn(names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& golden) { return golden.param; });
 
 }  // namespace
 }  // namespace hob

@@ -5,9 +5,10 @@ namespace hob {
 
 enum class GatedUnit {
   kSilu,         // silu(g) * u
-  kGelu,         // gelu(g) * u, by tanh, f16: Gemma
+  kGelu,         // gelu(g) * u, by tanh: Gemma as published
+  kGeluF16,      // the same with f16 argument and value, as in ggml's table: Gemma in GGUF files
   kClampedSilu,  // g = min(g, 7), u = clamp(u, -7, 7): g * sigmoid(1.702 g) * (u + 1): gpt-oss
 };
-inline constexpr int kNGatedUnits = 3;
+inline constexpr int kNGatedUnits = 4;
 
 }  // namespace hob

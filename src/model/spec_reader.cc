@@ -179,6 +179,9 @@ ModelSpec read_trunk(const SpecReader& in) {
   s.rope = read_rope(in, s.attn.d_k, s.n_ctx_train);
   s.n_vocab = read_n_vocab(in);
   s.tied_embeddings = in.find_tensor("output.weight") == nullptr;
+  for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"})  // Gemma 2
+    if (in.optional_float(key, 0.f, {-1e6, 1e6}) != 0.f)
+      fail(Code::kUnimplemented, "[model] {}: expected none, file has one", in.full_key(key));
   const bool has_experts = in.optional_int("expert_count", 0, {0, kMaxExperts}) > 0;
   if (!has_experts && in.has_tensor_ending("_exps.weight"))
     fail(Code::kDataLoss,

@@ -33,6 +33,7 @@ void keys(const HfFields& c, const HfGeometry& g, HfKeys& k) {
     k.count("attention.sliding_window_pattern", period);
   if (c.find_string("hidden_activation").value_or("gelu_pytorch_tanh") != "gelu_pytorch_tanh")
     c.not_supported("hidden_activation", "gelu_pytorch_tanh");
+  k.text("ffn_activation", "gelu_tanh");
   if (c.has("attn_logit_softcapping")) c.not_supported("attn_logit_softcapping", "none");
   if (const auto cap = c.find_float("final_logit_softcapping", 1e-6, 1e6))
     k.real("final_logit_softcapping", *cap);

@@ -21,7 +21,9 @@ ModelSpec read_spec(const SpecReader& in) {
                   .theta = in.optional_float("rope.freq_base_swa", 10000.f, {1e-3, 1e15}),
                   .d_rot = s.rope.d_rot};
   s.post_norms = true;
-  s.ffn_unit = GatedUnit::kGelu;
+  // hob's own key, in files that it converted; others are computed as llama.cpp does.
+  const bool exact = in.metadata().find_string(in.full_key("ffn_activation")) == "gelu_tanh";
+  s.ffn_unit = exact ? GatedUnit::kGelu : GatedUnit::kGeluF16;
   s.embedding_scale = std::sqrt(static_cast<float>(s.d_model));
   return s;
 }

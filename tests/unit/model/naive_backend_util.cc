@@ -31,15 +31,19 @@ double dot(const float* a, const float* b, int n) {
 
 float silu(float x) { return x / (1 + std::exp(-x)); }
 
+float gelu(float x) {
+  const float cubic = x + 0.044715f * x * x * x;
+  return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi_v<float>) * cubic));
+}
+
 float gated(GatedUnit unit, float g, float u) {
   switch (unit) {
     case GatedUnit::kSilu:
       return silu(g) * u;
-    case GatedUnit::kGelu: {
-      const float x = f16_to_f32(f32_to_f16(g)), cubic = x + 0.044715f * x * x * x;
-      const float gelu = x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi_v<float>) * cubic));
-      return f16_to_f32(f32_to_f16(gelu)) * u;
-    }
+    case GatedUnit::kGelu:
+      return gelu(g) * u;
+    case GatedUnit::kGeluF16:
+      return f16_to_f32(f32_to_f16(gelu(f16_to_f32(f32_to_f16(g))))) * u;
     case GatedUnit::kClampedSilu:
       g = std::min(g, 7.f);
       return g / (1 + std::exp(-1.702f * g)) * (std::clamp(u, -7.f, 7.f) + 1);

@@ -227,6 +227,7 @@ std::vector<BadKey> bad_keys() {
       {"LatentWithoutUnrotatedPart", "deepseek2", "rope.dimension_count", u(12)},
       {"SigmoidRouterOfDeepSeek", "deepseek2", "expert_gating_func", u(2)},
       {"SoftmaxOfAll", "gpt-oss", "expert_gating_func", u(1)},
+      {"SoftcappedLogits", "gemma3", "final_logit_softcapping", MetaValue(30.0)},
       {"WindowNegative", "gemma3", "attention.sliding_window", MetaValue(int64_t{-1})},
       {"PatternOfWindowsZero", "gemma3", "attention.sliding_window_pattern", u(0)},
       {"JitterNan", "phimoe", "router_jitter_noise", MetaValue(kNan)},

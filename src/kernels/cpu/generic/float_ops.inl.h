@@ -167,19 +167,23 @@ struct SiluUnit {
   static inline V16 apply(V16 g, V16 u) { return vmul(times_sigmoid(g, g), u); }
 };
 // gelu(g) = g/2 (1 + tanh z) = g * sigmoid(2 z), z = sqrt(2/pi) (g + 0.044715 g^3).
-// Argument and value are rounded to f16, as ggml's table does: files of Gemma then give the peer's
-// answers to 1e-5 instead of 3e-3, and the step is an eighth of the bf16 that the model was
+inline V16 gelu(V16 x) {
+  const V16 cubic = vfma(vmul(vmul(x, x), vset1(0.044715f)), x, x);
+  return times_sigmoid(x, vmul(cubic, vset1(1.5957691f)));  // 2 sqrt(2/pi)
+}
+struct GeluUnit {
+  static inline V16 apply(V16 g, V16 u) { return vmul(gelu(g), u); }
+};
+// The peer's answers to 1e-5 instead of 3e-3; a step is an eighth of the bf16 that the model was
 // published in.
 inline V16 round_to_f16(V16 x) {
   alignas(64) uint16_t half[16];
   vstore_f16(half, x);
   return vload_f16(half);
 }
-struct GeluUnit {
+struct GeluF16Unit {
   static inline V16 apply(V16 g, V16 u) {
-    const V16 x = round_to_f16(g);
-    const V16 cubic = vfma(vmul(vmul(x, x), vset1(0.044715f)), x, x);
-    return vmul(round_to_f16(times_sigmoid(x, vmul(cubic, vset1(1.5957691f)))), u);  // 2 sqrt(2/pi)
+    return vmul(round_to_f16(gelu(round_to_f16(g))), u);
   }
 };
 // Ref: gpt-oss model card: limit 7, alpha 1.702.

@@ -53,7 +53,8 @@
                    mul_panels<BlockQ3_0>},                                                       \
     .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .layer_norm = layer_norm,         \
-    .gated_unit = {gated_unit<SiluUnit>, gated_unit<GeluUnit>, gated_unit<ClampedSiluUnit>},     \
+    .gated_unit = {gated_unit<SiluUnit>, gated_unit<GeluUnit>, gated_unit<GeluF16Unit>,          \
+                   gated_unit<ClampedSiluUnit>},                                                \
     .add = add_row, .axpy = axpy, .softmax = softmax,                                            \
     .attention = {attention<KvFloats<LoadF16>>, attention<KvFloats<LoadF32>>, attention<KvQ8>},  \
     .kv_write = {kv_write_f16, kv_write_f32, kv_write_q8}, .peak_dot = peak_dot,                 \
