@@ -71,6 +71,13 @@ PrecisionOptions precision_options(const CommonOptions& o) {
   return p;
 }
 
+Compat compat_of(const std::string& name) {
+  if (name == "published") return Compat::kPublished;
+  if (name == "llama.cpp") return Compat::kLlamaCpp;
+  throw UsageError(
+      fmt::format("[usage] --compat: expected published or llama.cpp, got '{}'", name));
+}
+
 void set_prefetch(const CommonOptions& o, SessionOptions& s) {
   if (o.predictor == "pairs")
     s.prefetch.predictor = Predictor::kPairs;
@@ -136,6 +143,8 @@ void add_common_options(CLI::App& app, CommonOptions& o) {
       "experts from this pack ('hob pack'), or none; default: MODEL.hobpack if it is there");
   app.add_option("--prefetch", o.prefetch,
                  "reading experts ahead: auto (while it pays), off, or always N layers (1-4)");
+  app.add_option("--compat", o.compat,
+                 "where llama.cpp departs from a published model: published, or llama.cpp");
   app.add_option(
       "--predictor", o.predictor,
       "what prefetches are guessed from: gates of the next layers, or pairs seen before");
@@ -156,6 +165,7 @@ SessionOptions session_options(const CommonOptions& o) {
   s.pack = o.pack;
   s.precision = precision_options(o);
   s.max_kl = o.max_kl;
+  s.compat = compat_of(o.compat);
   set_prefetch(o, s);
   return s;
 }

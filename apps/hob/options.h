@@ -25,6 +25,7 @@ struct CommonOptions {
   std::optional<double> max_kl;
   std::string policy = "ewma-layer";
   std::string pack;
+  std::string compat = "published";
   std::string prefetch = "auto";
   std::string predictor = "gates";
   bool json = false;

@@ -97,10 +97,13 @@ double expert_call_seconds(Backend& backend, const ExpertPool& pool, const Exper
   return median_seconds(0.06, [&] {
     std::vector<ExpertGroup> groups;
     for (int g = 0; g < n_groups; g++, next++)
-      groups.push_back(
-          {pool.weight(next, kGate), pool.weight(next, kUp), pool.weight(next, kDown), rows,
-           std::span(out_rows).subspan(static_cast<size_t>(g * rows_each), rows.size())});
-    backend.expert_ffn(x.mat, groups, Activation::kSilu, out.mat);
+      groups.push_back({.gate = pool.weight(next, kGate),
+                        .up = pool.weight(next, kUp),
+                        .down = pool.weight(next, kDown),
+                        .rows = rows,
+                        .out_rows = std::span(out_rows).subspan(static_cast<size_t>(g * rows_each),
+                                                                rows.size())});
+    backend.expert_ffn(x.mat, groups, GatedUnit::kSilu, out.mat);
   });
 }
 
@@ -209,7 +212,7 @@ double measure_layer_overhead(Backend& backend, int d_model, int n_experts, int 
       backend.rms_norm(x.mat, norm.data(), 1e-5f, y.mat);  // two norms, Q and K norms
     backend.add(x.mat, y.mat);
     if (n_experts == 0) return;
-    backend.route(logits.mat, top_k, true, ids.data(), weights.data());
+    backend.route(logits.mat, {.k = top_k, .renormalise = true}, ids.data(), weights.data());
     backend.combine(parts.mat, weights.data(), top_k, y.mat);
   });
 }

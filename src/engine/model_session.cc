@@ -222,7 +222,7 @@ ModelPlan plan_model(const SessionOptions& options) {
               .kl = {},
               .memory = read_memory_info(),
               .plan = {}};
-  m.layout = bind_layout(m.file, *m.backend);
+  m.layout = bind_layout(m.file, *m.backend, options.compat);
   check_kv(m.layout.kv(options.kv));
   use_pack(m);
   m.options.n_ctx = context_length(options, m.layout.spec);

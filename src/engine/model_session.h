@@ -33,6 +33,7 @@ struct SessionOptions {
   // this mean KL (nats). Of precision.mode only, unless that is exact.
   std::optional<double> max_kl;
   std::string pack;  // of the model: a path; empty = the one beside the model, if any; "none"
+  Compat compat = Compat::kPublished;
   PrefetchMode prefetch_mode = PrefetchMode::kAuto;
   PrefetchOptions prefetch;
   int chunk = 0;           // rows per step; 0 = the planner chooses
