@@ -33,11 +33,12 @@ TEST(CpuAttention, AnyNumberOfHeadsPerKvHead) {
   std::vector<AttnRow> rows;
   for (int r = 0; r < kRows; r++) rows.push_back({slots.data(), 0, kTokens - kRows + r + 1});
   constexpr int kStride = kHeads * kWidth;
-  backend->attention(layer, {q.data(), kRows, kStride, kStride}, kHeads, 0.2f, rows,
-                     {whole.data(), kRows, kStride, kStride});
+  backend->attention(layer, {q.data(), kRows, kStride, kStride}, {.n_heads = kHeads, .scale = 0.2f},
+                     rows, {whole.data(), kRows, kStride, kStride});
   for (int h = 0; h < kHeads; h += kPart)
-    backend->attention(layer, {q.data() + h * kWidth, kRows, kPart * kWidth, kStride}, kPart, 0.2f,
-                       rows, {parts.data() + h * kWidth, kRows, kPart * kWidth, kStride});
+    backend->attention(layer, {q.data() + h * kWidth, kRows, kPart * kWidth, kStride},
+                       {.n_heads = kPart, .scale = 0.2f}, rows,
+                       {parts.data() + h * kWidth, kRows, kPart * kWidth, kStride});
   EXPECT_EQ(std::memcmp(whole.data(), parts.data(), whole.size() * sizeof(float)), 0);
 }
 

@@ -61,7 +61,7 @@ class NormInput : public ::testing::Test {
 TEST_F(NormInput, SameBitsAsNormThenQuantise) {
   Rows x(7, kWidth, 1.f), y(7, kWidth, 0.f);
   const std::vector<float> want = expected(x.mat, 7);
-  backend_->rms_norm_input(x.mat, norm_.data(), 1e-5f, y.mat);
+  backend_->norm_input(x.mat, {.w = norm_.data(), .eps = 1e-5f}, y.mat);
   EXPECT_EQ(product(y.mat), want);
   EXPECT_EQ(product(y.mat), want);  // a second product of the same block
 }
@@ -69,7 +69,7 @@ TEST_F(NormInput, SameBitsAsNormThenQuantise) {
 TEST_F(NormInput, FewerRowsOfIt) {
   Rows x(7, kWidth, 1.f), y(7, kWidth, 0.f);
   const std::vector<float> want = expected(x.mat, 3);
-  backend_->rms_norm_input(x.mat, norm_.data(), 1e-5f, y.mat);
+  backend_->norm_input(x.mat, {.w = norm_.data(), .eps = 1e-5f}, y.mat);
   Mat first = y.mat;
   first.rows = 3;
   EXPECT_EQ(product(first), want);
@@ -80,15 +80,15 @@ TEST_F(NormInput, TheNextOneReplacesIt) {
   const std::vector<float> want = expected(b.mat, 5);
   Mat two = y.mat;
   two.rows = 2;
-  backend_->rms_norm_input(a.mat, norm_.data(), 1e-5f, two);
-  backend_->rms_norm_input(b.mat, norm_.data(), 1e-5f, y.mat);
+  backend_->norm_input(a.mat, {.w = norm_.data(), .eps = 1e-5f}, two);
+  backend_->norm_input(b.mat, {.w = norm_.data(), .eps = 1e-5f}, y.mat);
   EXPECT_EQ(product(y.mat), want);
 }
 
 TEST_F(NormInput, OtherInputsAreQuantisedAnew) {
   Rows x(2, kWidth, 1.f), y(2, kWidth, 0.f), other(2, kWidth, 3.f);
   const std::vector<float> want = product(other.mat);
-  backend_->rms_norm_input(x.mat, norm_.data(), 1e-5f, y.mat);
+  backend_->norm_input(x.mat, {.w = norm_.data(), .eps = 1e-5f}, y.mat);
   EXPECT_EQ(product(other.mat), want);
 }
 
@@ -100,13 +100,15 @@ TEST_F(NormInput, DenseFfnIsOneGroupOfAllRows) {
   std::memcpy(raw.data(), w.data.data(), raw.size());
   const Weight square{DType::kF32, kWidth, kWidth, raw.data()};
   const std::vector<int32_t> rows{0, 1, 2, 3, 4, 5};
-  backend_->rms_norm_input(x.mat, norm_.data(), 1e-5f, y.mat);
-  const ExpertGroup group{square, square, square, rows, rows};
-  backend_->expert_ffn(y.mat, {&group, 1}, Activation::kSilu, all.mat);
+  backend_->norm_input(x.mat, {.w = norm_.data(), .eps = 1e-5f}, y.mat);
+  const ExpertGroup group{
+      .gate = square, .up = square, .down = square, .rows = rows, .out_rows = rows};
+  backend_->expert_ffn(y.mat, {&group, 1}, GatedUnit::kSilu, all.mat);
   for (size_t r = 0; r < rows.size(); r++) {
     const std::span<const int32_t> row = std::span(rows).subspan(r, 1);
-    const ExpertGroup alone{square, square, square, row, row};
-    backend_->expert_ffn(y.mat, {&alone, 1}, Activation::kSilu, one.mat);
+    const ExpertGroup alone{
+        .gate = square, .up = square, .down = square, .rows = row, .out_rows = row};
+    backend_->expert_ffn(y.mat, {&alone, 1}, GatedUnit::kSilu, one.mat);
   }
   EXPECT_EQ(all.data, one.data);
 }
