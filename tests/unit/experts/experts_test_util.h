@@ -36,17 +36,20 @@ class FakeBackend : public Backend {
   }
   void embed(const Weight&, std::span<const int32_t>, Mat) override { unused(); }
   void linear(Mat, std::span<const LinearOut>) override { unused(); }
-  void expert_ffn(Mat, std::span<const ExpertGroup>, Activation, Mat) override { unused(); }
+  void expert_ffn(Mat, std::span<const ExpertGroup>, GatedUnit, Mat) override { unused(); }
+  void linear_heads(Mat, int, const HeadWeights&, int, Mat, int) override { unused(); }
   void rms_norm(Mat, const float*, float, Mat) override { unused(); }
   void rms_norm_heads(Mat, int, const float*, float) override { unused(); }
   void rope(Mat, int, int, std::span<const int32_t>, const RopeTable&) override { unused(); }
   void kv_write(const KvLayer&, std::span<const int32_t>, Mat, Mat) override { unused(); }
-  void attention(const KvLayer&, Mat, int, float, std::span<const AttnRow>, Mat) override {
+  void attention(const KvLayer&, Mat, const AttnParams&, std::span<const AttnRow>, Mat) override {
     unused();
   }
-  void rms_norm_input(Mat, const float*, float, Mat) override { unused(); }
+  void norm_input(Mat, const Norm&, Mat) override { unused(); }
   void add(Mat, Mat) override { unused(); }
-  void route(Mat, int, bool, int32_t*, float*) override { unused(); }
+  void add_scaled(Mat, float, Mat) override { unused(); }
+  void scale(float, Mat) override { unused(); }
+  void route(Mat, const RouteRule&, int32_t*, float*) override { unused(); }
   void combine(Mat, const float*, int, Mat) override { unused(); }
   void add_gated(Mat, Mat, Mat) override { unused(); }
   size_t scratch_bytes(int, int) const override { return 0; }
