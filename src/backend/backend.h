@@ -123,6 +123,10 @@ struct RouteRule {
   float jitter = 0.01f;      // kSparseMixer: what is further than 2 * jitter below the best is out
 };
 
+// A part of a prepared matrix is a prepared matrix when it begins at a whole multiple of so many
+// rows: the height of every backend's row panels divides it.
+inline constexpr int kPartRows = 16;
+
 class Backend {
  public:
   virtual ~Backend() = default;

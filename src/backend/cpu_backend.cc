@@ -31,6 +31,8 @@ CpuBackend::CpuBackend(const CpuOptions& options)
                                                         : options.force_isa.c_str())),
       pool_(options.n_threads > 0 ? options.n_threads : default_threads(), pin_cores(options)) {}
 
+static_assert(kPartRows % kPanelRows == 0);
+
 size_t CpuBackend::prepared_bytes(DType dtype, int rows, int cols) const {
   return hob::prepared_bytes(dtype, rows, cols);
 }

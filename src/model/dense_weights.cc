@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/table.h"
 #include "model/bind.h"
 #include "model/direct_reader.h"
 #include "tensor/dequant.h"
@@ -203,11 +202,11 @@ class Assigner {
   }
 
   Weight rows_of(const BoundTensor& t, const Weight& w, int first, int n) const {
-    if (dtype_info(w.dtype).quantised() && first % kPanelRows != 0)
+    if (dtype_info(w.dtype).quantised() && first % kPartRows != 0)
       fail(Code::kUnimplemented,
            "[model] {}: expected parts of whole multiples of {} rows, file has one that begins at "
            "row {}",
-           t.raw->name, kPanelRows, first);
+           t.raw->name, kPartRows, first);
     const size_t at = first > 0 ? backend_.prepared_bytes(w.dtype, first, w.n_cols) : 0;
     return {w.dtype, n, w.n_cols, w.data + at};
   }

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "kernels/gated_unit.h"
 
 namespace hob {
 

@@ -59,7 +59,7 @@ TEST(HfMalformed, TextThatIsNoJson) {
 }
 
 TEST(HfMalformed, DuplicateKeysAndDepth) {
-  EXPECT_ERROR(R"({"model": {}, "model": {}})", "key \"model\" is there twice");
+  EXPECT_ERROR(R"({"model": {}, "model": {}})", "it has the key \"model\" twice");
   EXPECT_ERROR(model(R"({"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": []})"), "\"a\"");
   EXPECT_ERROR("{\"a\": " + std::string(100'000, '[') + "}", "nested more than");
   std::string deep = "null";
