@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "hf/convert.h"
+#include "hf/open_model.h"
 #include "unit/model/model_checks_util.h"
 #include "unit/model/naive_backend_util.h"
 #include "unit/model/temp_dir_util.h"
@@ -49,14 +50,23 @@ int context_of(const std::string& name, const Golden& golden) {
   return name.ends_with("_long") ? 128 : static_cast<int>(golden.tokens.size());
 }
 
-class Goldens : public testing::TestWithParam<std::string> {
+// As a GGUF file, and straight from the folder.
+class Goldens : public testing::TestWithParam<std::tuple<std::string, bool>> {
  protected:
-  Goldens() : golden_(read_golden(kGoldens / GetParam())), path_(dir_ / "model.gguf") {
-    write_gguf(HfCheckpoint::open(kGoldens / GetParam()), path_, [](uint64_t, uint64_t) {});
+  Goldens()
+      : name_(std::get<0>(GetParam())),
+        golden_(read_golden(kGoldens / name_)),
+        path_(std::get<1>(GetParam()) ? (kGoldens / name_).string() : converted()) {
+    set_model_opener(open_model_file);
+  }
+  std::string converted() {
+    std::string path = dir_ / "model.gguf";
+    write_gguf(HfCheckpoint::open(kGoldens / name_), path, [](uint64_t, uint64_t) {});
+    return path;
   }
   // Both: a backend that computes in double, and the one that users have.
   void expect_logits(const BackendFactory& backend, double bar) {
-    ModelHarness model(path_, backend, {.max_rows = 64, .n_ctx = context_of(GetParam(), golden_)});
+    ModelHarness model(path_, backend, {.max_rows = 64, .n_ctx = context_of(name_, golden_)});
     ASSERT_EQ(golden_.logits.size(), golden_.tokens.size() * static_cast<size_t>(model.n_vocab()));
     const LogitsDifference d =
         compare_logits(golden_.logits, model.evaluate(golden_.tokens), model.n_vocab());
@@ -66,6 +76,7 @@ class Goldens : public testing::TestWithParam<std::string> {
     EXPECT_LE(d.mean_kl, 8e-3);
   }
   TempDir dir_;
+  const std::string name_;
   const Golden golden_;
   const std::string path_;
 };
@@ -73,7 +84,7 @@ class Goldens : public testing::TestWithParam<std::string> {
 TEST_P(Goldens, HaveTransformersLogits) {
   expect_logits(make_naive_backend, 2e-3);
   // Products with quantised weights take 8-bit activations.
-  const bool quantised = GetParam().find("mxfp4") != std::string::npos;
+  const bool quantised = name_.find("mxfp4") != std::string::npos;
   expect_logits([] { return make_cpu_backend({}); }, quantised ? 1.0 : 2e-3);
 }
 
@@ -83,8 +94,19 @@ TEST_P(Goldens, HaveTheSameBitsHoweverBatched) {
   if (ModelHarness(path_, cpu).experts()) expect_same_bits_with_one_slot(path_, cpu);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Goldens, testing::ValuesIn(names()),
-                         [](const auto& golden) { return golden.param; });
+TEST_P(Goldens, HaveTheSameBitsInBothFormats) {
+  const BackendFactory cpu = [] { return make_cpu_backend({}); };
+  const HarnessOptions options{.max_rows = 64, .n_ctx = context_of(name_, golden_)};
+  ModelHarness own(path_, cpu, options), file(converted(), cpu, options);
+  EXPECT_EQ(own.evaluate(golden_.tokens), file.evaluate(golden_.tokens));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Goldens,
+                         testing::Combine(testing::ValuesIn(names()), testing::Bool()),
+                         [](const auto& golden) {
+                           return std::get<0>(golden.param) +
+                                  (std::get<1>(golden.param) ? "_folder" : "_gguf");
+                         });
 
 }  // namespace
 }  // namespace hob

@@ -13,7 +13,7 @@
 #include "edge/compatibility.h"
 #include "edge/edge_service.h"
 #include "edge_options.h"
-#include "format/gguf.h"
+#include "hf/open_model.h"
 #include "output.h"
 #include "serve_model.h"
 #include "speculative/model_drafter.h"
@@ -34,7 +34,7 @@ std::string random_bytes(size_t n) {
 // The drafting side: a model with its tokenizer, or n-grams with somebody's tokenizer.
 struct Drafting {
   std::unique_ptr<ModelSession> session;
-  std::unique_ptr<GgufFile> file;
+  std::unique_ptr<ModelFile> file;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Drafter> drafter;  // until the speculator takes it
   const Metadata& metadata() const {
@@ -47,7 +47,7 @@ Drafting load_drafting(EdgeOptions& o, int n_ctx) {
   Drafting d;
   const DraftSource source(o.draft);
   if (source.model.empty()) {
-    d.file = std::make_unique<GgufFile>(GgufFile::open(o.tokenizer));
+    d.file = std::make_unique<ModelFile>(open_model_file(o.tokenizer));
   } else {
     o.common.model = source.model;
     SessionOptions s = session_options(o.common);

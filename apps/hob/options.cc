@@ -103,7 +103,9 @@ void refuse_unsupported(const std::string& what) {
 }
 
 void add_model_argument(CLI::App& app, CommonOptions& o) {
-  app.add_option("MODEL", o.model, "GGUF file (of a split model: any part)")->required();
+  app.add_option("MODEL", o.model,
+                 "GGUF file (of a split model: any part), or a folder of safetensors")
+      ->required();
 }
 
 void add_output_options(CLI::App& app, CommonOptions& o) {

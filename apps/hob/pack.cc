@@ -15,6 +15,7 @@
 #include "engine/calibration.h"
 #include "experts/pack_builder.h"
 #include "experts/pack_plan.h"
+#include "hf/open_model.h"
 #include "interrupt.h"
 #include "options.h"
 #include "output.h"
@@ -34,13 +35,13 @@ struct Options {
 
 // What both directions need to know about the model.
 struct Model {
-  GgufFile file;
+  ModelFile file;
   std::unique_ptr<Backend> backend;
   ExpertGeometry experts;
 };
 
 Model open_model(const Options& o) {
-  Model m{GgufFile::open(o.common.model),
+  Model m{open_model_file(o.common.model),
           make_cpu_backend({.n_threads = 1, .pin = false, .force_isa = {}}),
           {}};
   m.experts = bind_layout(m.file, *m.backend).experts;
@@ -61,7 +62,7 @@ PackChoice choose(const Options& o, const ExpertGeometry& experts) {
   return choice;
 }
 
-void check_output(const Options& o, const std::string& out, const GgufFile& file) {
+void check_output(const Options& o, const std::string& out, const ModelFile& file) {
   std::error_code ignored;
   for (const std::string& part : file.files())
     if (std::filesystem::equivalent(out, part, ignored))

@@ -16,7 +16,7 @@ namespace hob::app {
 namespace {
 
 // The type that holds most bytes.
-std::string main_type(const GgufFile& file) {
+std::string main_type(const ModelFile& file) {
   std::map<std::string_view, uint64_t> bytes;
   for (const RawTensor& t : file.tensors()) bytes[dtype_info(t.dtype).name] += t.n_bytes;
   const auto most = std::max_element(
@@ -25,7 +25,7 @@ std::string main_type(const GgufFile& file) {
 }
 
 // 64 hex digits, as Ollama's clients expect. Not a SHA-256 of the file, which would read all of it.
-std::string digest_of(const GgufFile& file) {
+std::string digest_of(const ModelFile& file) {
   const ModelFingerprint print = fingerprint_of(file);
   std::string out;
   for (uint64_t part = 0; part < 4; part++) {

@@ -9,6 +9,7 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "format/pack_file.h"
+#include "hf/open_model.h"
 #include "options.h"
 #include "output.h"
 #include "pack_facts.h"
@@ -29,7 +30,7 @@ struct Binding {
   std::string problem;
 };
 
-Binding try_bind(const GgufFile& file) {
+Binding try_bind(const ModelFile& file) {
   try {
     const std::unique_ptr<Backend> backend = make_cpu_backend({});
     return {bind_layout(file, *backend), ""};
@@ -84,7 +85,7 @@ Json experts_json(const ModelLayout& layout) {
   return nullptr;
 }
 
-void print_json(const Options& o, const GgufFile& file, const Binding& binding) {
+void print_json(const Options& o, const ModelFile& file, const Binding& binding) {
   Json metadata;
   for (const auto& [key, value] : file.metadata().entries())
     metadata[key] = std::visit(ToJson{}, value);
@@ -113,7 +114,7 @@ void print_json(const Options& o, const GgufFile& file, const Binding& binding) 
   write_json(object);
 }
 
-void print_text(const Options& o, const GgufFile& file, const Binding& binding) {
+void print_text(const Options& o, const ModelFile& file, const Binding& binding) {
   write_out(fmt::format("{}: {}, {} tensors in {} file(s)\n", o.common.model,
                         format_size(file.total_bytes()), file.tensors().size(),
                         file.files().size()));
@@ -145,7 +146,7 @@ void print_text(const Options& o, const GgufFile& file, const Binding& binding) 
 
 void run(const Options& o) {
   if (looks_like_pack(o.common.model)) return show_pack(o.common.model, o.common.json);
-  const GgufFile file = GgufFile::open(o.common.model);
+  const ModelFile file = open_model_file(o.common.model);
   const Binding binding = try_bind(file);
   o.common.json ? print_json(o, file, binding) : print_text(o, file, binding);
 }

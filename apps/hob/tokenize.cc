@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "command.h"
+#include "hf/open_model.h"
 #include "options.h"
 #include "output.h"
 #include "token_list.h"
@@ -42,7 +43,7 @@ void encode(const Options& o, const Tokenizer& tokenizer) {
 }
 
 void run(const Options& o) {
-  const GgufFile file = GgufFile::open(o.common.model);
+  const ModelFile file = open_model_file(o.common.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(file.metadata());
   o.decode ? decode(o, *tokenizer) : encode(o, *tokenizer);
 }

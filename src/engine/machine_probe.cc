@@ -119,14 +119,15 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
   size_t largest = 0;
   for (const ExpertLayer& layer : geometry.layers)
     for (const ExpertMatrix& m : layer.parts)
-      for (int e = 0; e < layer.n_experts; e++) {
-        const uint64_t offset =
-            (m.offset + static_cast<uint64_t>(e) * m.bytes_per_expert) / kIoAlign * kIoAlign;
-        const size_t n_bytes = round_up(m.bytes_per_expert, kIoAlign);
-        candidates.push_back(
-            {.file = m.file, .offset = offset, .n_bytes = n_bytes, .n_required = 1});
-        largest = std::max(largest, n_bytes);
-      }
+      for (int e = 0; e < layer.n_experts; e++)
+        for (const ByteRange& r : m.reads_of(e).ranges()) {
+          const size_t n_bytes = round_up(r.n_bytes, kIoAlign);
+          candidates.push_back({.file = r.file,
+                                .offset = r.offset / kIoAlign * kIoAlign,
+                                .n_bytes = n_bytes,
+                                .n_required = 1});
+          largest = std::max(largest, n_bytes);
+        }
   if (candidates.empty()) return {};
   std::shuffle(candidates.begin(), candidates.end(), std::mt19937_64(7));
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "experts/pack_plan.h"
+#include "hf/open_model.h"
 
 namespace hob {
 namespace {
@@ -212,7 +213,7 @@ void use_pack(ModelPlan& m) {
 }  // namespace
 
 ModelPlan plan_model(const SessionOptions& options) {
-  ModelPlan m{.file = GgufFile::open(options.path),
+  ModelPlan m{.file = open_model_file(options.path),
               .backend = make_cpu_backend(
                   {.n_threads = options.n_threads, .pin = options.pin, .force_isa = {}}),
               .layout = {},

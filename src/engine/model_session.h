@@ -13,7 +13,7 @@
 #include "engine/kl_table.h"
 #include "engine/planner.h"
 #include "experts/expert_cache.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "model/decoder.h"
 #include "text/tokenizer.h"
 
@@ -44,7 +44,7 @@ struct SessionOptions {
 
 // What is known before anything is loaded.
 struct ModelPlan {
-  GgufFile file;
+  ModelFile file;
   std::unique_ptr<Backend> backend;
   ModelLayout layout;
   SessionOptions options;  // with n_ctx filled in
@@ -63,7 +63,7 @@ class ModelSession {
  public:
   static std::unique_ptr<ModelSession> load(ModelPlan plan, const LoadProgress& progress);
 
-  const GgufFile& file() const { return plan_.file; }
+  const ModelFile& file() const { return plan_.file; }
   const ModelLayout& layout() const { return plan_.layout; }
   const Plan& plan() const { return plan_.plan; }
   const SessionOptions& options() const { return plan_.options; }

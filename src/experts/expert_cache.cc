@@ -104,7 +104,7 @@ void ExpertCache::reset_stats() {
 
 uint64_t ExpertCache::staging_bytes(const ExpertGeometry& geometry,
                                     const ExpertCacheOptions& options) {
-  return plan_staging(largest_slice(geometry), options.io_depth).total_bytes();
+  return plan_staging(staging_needs(geometry), options.io_depth).total_bytes();
 }
 
 uint64_t ExpertCache::total_bytes(const ExpertGeometry& geometry, const Backend& backend,

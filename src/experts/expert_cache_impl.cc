@@ -46,7 +46,7 @@ void ExpertCache::Impl::start_loader(const Backend& backend, const ExpertCacheOp
       {.depth = options.io_depth, .direct_io = options.direct_io, .use_uring = options.use_uring});
   if (options.wrap_reader) reader = options.wrap_reader(std::move(reader));
   loader_ = std::make_unique<Loader>(std::move(reader), backend,
-                                     plan_staging(largest_slice(geometry_), options.io_depth),
+                                     plan_staging(staging_needs(geometry_), options.io_depth),
                                      options.io_depth);
 }
 

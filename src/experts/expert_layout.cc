@@ -26,9 +26,11 @@ std::vector<ExpertLayout> make_layouts(const ExpertGeometry& geometry, const Bac
       uint64_t end = 0;
       for (size_t part = 0; part < 3; part++) {
         const ExpertMatrix& m = layer.parts[part];
-        HOB_CHECK(!layer.slabs.empty() ||
-                  (m.bytes_per_expert == row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows) &&
-                   m.file >= 0 && static_cast<size_t>(m.file) < geometry.files.size()));
+        HOB_CHECK(
+            !layer.slabs.empty() ||
+            (m.bytes_per_expert == row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows) &&
+             (!m.reads.empty() ||
+              (m.file >= 0 && static_cast<size_t>(m.file) < geometry.files.size()))));
         layout.offset[part] = end;
         end = round_up(end + backend.prepared_bytes(m.dtype, m.rows, m.cols), kPartAlign);
       }
@@ -58,8 +60,7 @@ int max_resident(const std::vector<ExpertLayer>& layers, const std::vector<Exper
                  uint64_t budget_bytes) {
   std::vector<uint64_t> sizes;
   for (size_t i = 0; i < layouts.size(); i++)
-    sizes.insert(sizes.end(), static_cast<size_t>(layers[i].n_experts),
-                 layouts[i].n_bytes);
+    sizes.insert(sizes.end(), static_cast<size_t>(layers[i].n_experts), layouts[i].n_bytes);
   std::sort(sizes.begin(), sizes.end());
   int n = 0;
   for (uint64_t size : sizes) {
@@ -70,13 +71,16 @@ int max_resident(const std::vector<ExpertLayer>& layers, const std::vector<Exper
   return n;
 }
 
-uint64_t largest_slice(const ExpertGeometry& geometry) {
-  uint64_t largest = 0;
+StagingNeeds staging_needs(const ExpertGeometry& geometry) {
+  StagingNeeds needs;
   for (const ExpertLayer& layer : geometry.layers) {
     if (layer.n_experts == 0 || !layer.slabs.empty()) continue;
-    for (const ExpertMatrix& m : layer.parts) largest = std::max(largest, m.bytes_per_expert);
+    for (const ExpertMatrix& m : layer.parts) {
+      needs.read = std::max(needs.read, largest_read(m));
+      if (m.is_made()) needs.made = std::max(needs.made, m.bytes_per_expert);
+    }
   }
-  return largest;
+  return needs;
 }
 
 }  // namespace hob

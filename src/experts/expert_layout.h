@@ -35,7 +35,6 @@ ExpertSizes measure(const std::vector<ExpertLayer>& layers,
 int max_resident(const std::vector<ExpertLayer>& layers, const std::vector<ExpertLayout>& layouts,
                  uint64_t budget_bytes);
 
-// The largest matrix of an expert that is not read from a slab; 0 = all are.
-uint64_t largest_slice(const ExpertGeometry& geometry);
+StagingNeeds staging_needs(const ExpertGeometry& geometry);
 
 }  // namespace hob

@@ -1,6 +1,6 @@
 #pragma once
-// Reads whole experts out of a stock GGUF, one ahead of the caller: for tools that go through the
-// model from end to end.
+// Reads whole experts out of the model's files, one ahead of the caller: for tools that go through
+// the model from end to end.
 #include <array>
 #include <cstddef>
 #include <exception>
@@ -29,12 +29,16 @@ class ExpertReader {
  private:
   struct Buffer {
     AlignedBuffer bytes;
-    StockExpert parts{};
+    ExpertKey key;
+    // Per part: where each of its ranges was read to.
+    std::array<std::array<const std::byte*, ExpertReads::kMost>, 3> read{};
     int n_reading = 0;
     std::exception_ptr error;
   };
+  StockExpert stock_of(const Buffer& buffer);
 
   const ExpertGeometry& geometry_;
+  std::array<std::vector<std::byte>, 3> made_;
   std::array<Buffer, 2> buffers_;
   size_t n_started_ = 0, n_taken_ = 0;
   std::unique_ptr<AsyncReader> reader_;  // last: its reads end before their buffers go

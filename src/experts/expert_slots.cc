@@ -176,10 +176,11 @@ LoadJob ExpertCache::Impl::make_job(int slot) {
     job.slices[part] = {.dtype = m.dtype,
                         .rows = m.rows,
                         .cols = m.cols,
-                        .file = m.file,
-                        .offset = m.offset + static_cast<uint64_t>(key.expert) * m.bytes_per_expert,
-                        .n_bytes = m.bytes_per_expert,
-                        .dst = tier.data(slot) + layout.offset[part]};
+                        .reads = m.reads_of(key.expert),
+                        .dst = tier.data(slot) + layout.offset[part],
+                        .maker = m.is_made() ? geometry_.maker.get() : nullptr,
+                        .made_tensor = static_cast<size_t>(m.made_tensor),
+                        .first_row = int64_t{key.expert} * m.rows};
   }
   return job;
 }

@@ -25,12 +25,12 @@ constexpr size_t kReadBytes = size_t{2} << 20;
 
 }  // namespace
 
-StagingPlan plan_staging(uint64_t largest_slice_bytes, int io_depth) {
+StagingPlan plan_staging(const StagingNeeds& needs, int io_depth) {
   StagingPlan plan;
   plan.read_bytes = kReadBytes;
-  if (largest_slice_bytes == 0) return plan;
-  // Up to kIoAlign - 1 bytes before the slice and as many after it.
-  plan.buffer_bytes = round_up(static_cast<size_t>(largest_slice_bytes), kIoAlign) + 2 * kIoAlign;
+  if (needs.read == 0) return plan;
+  plan.made_bytes = static_cast<size_t>(needs.made);
+  plan.buffer_bytes = round_up(static_cast<size_t>(needs.read), kIoAlign);
   plan.read_bytes = std::min(kReadBytes, plan.buffer_bytes);
   const size_t in_flight = static_cast<size_t>(io_depth) * plan.read_bytes;
   // One more than are being read: it is permuted into its slot meanwhile. Three spare ones instead
@@ -45,7 +45,8 @@ Loader::Loader(std::unique_ptr<AsyncReader> reader, const Backend& backend, cons
       backend_(backend),
       plan_(plan),
       io_depth_(static_cast<size_t>(io_depth)),
-      staging_(plan.total_bytes()),
+      staging_(static_cast<size_t>(plan.n_buffers) * plan.buffer_bytes),
+      made_(plan.made_bytes),
       // Slabs: as many as can be read at once, and as many being hashed.
       transfers_(static_cast<size_t>(plan.n_buffers) + 2 * io_depth_) {
   for (int i = 0; i < static_cast<int>(transfers_.size()); i++) {

@@ -1,12 +1,12 @@
 #pragma once
-// Disk -> slot. Stock GGUF goes through staging buffers (disk -> staging -> kernel layout), slabs of
-// a pack straight into their slot. One thread owns the reader and the staging buffers; the engine
-// thread hands it jobs and takes results in the order of arrival. It knows nothing of experts, slots
-// or policies.
+// Disk -> slot. Stock GGUF goes through staging buffers (disk -> staging -> kernel layout), slabs
+// of a pack straight into their slot. One thread owns the reader and the staging buffers; the
+// engine thread hands it jobs and takes results in the order of arrival. It knows nothing of
+// experts, slots or policies.
 //
-// Two queues: what a step waits for, and prefetches. A prefetch is read piece by piece and only while
-// no demand has pieces left, with at most half of the queue depth: a new demand waits for at most
-// those pieces. promote() turns a prefetch into a demand, cancel() gives it up.
+// Two queues: what a step waits for, and prefetches. A prefetch is read piece by piece and only
+// while no demand has pieces left, with at most half of the queue depth: a new demand waits for at
+// most those pieces. promote() turns a prefetch into a demand, cancel() gives it up.
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -23,6 +23,7 @@
 #include "backend/backend.h"
 #include "base/aligned_buffer.h"
 #include "base/async_file.h"
+#include "experts/expert_store.h"
 #include "tensor/dtype.h"
 
 namespace hob {
@@ -30,9 +31,12 @@ namespace hob {
 struct LoadSlice {
   DType dtype = DType::kF32;
   int rows = 0, cols = 0;
-  int file = 0;
-  uint64_t offset = 0, n_bytes = 0;  // in the file, any alignment
+  ExpertReads reads;         // any alignment; without a maker one range, the stock rows
   std::byte* dst = nullptr;  // Backend::prepared_bytes(dtype, rows, cols) bytes, 64-byte aligned
+  // Not null: makes the stock rows, rows [first_row, first_row + rows) of its tensor.
+  const RowMaker* maker = nullptr;
+  size_t made_tensor = 0;
+  int64_t first_row = 0;
 };
 
 // A run of bytes that is read as it is; offset, n_bytes and dst are multiples of kIoAlign.
@@ -64,10 +68,13 @@ struct StagingPlan {
   int n_buffers = 0;
   size_t buffer_bytes = 0;
   size_t read_bytes = 0;  // a slice is read in pieces of at most this
-  uint64_t total_bytes() const { return static_cast<uint64_t>(n_buffers) * buffer_bytes; }
+  size_t made_bytes = 0;  // where a maker's rows go before they are permuted
+  uint64_t total_bytes() const {
+    return static_cast<uint64_t>(n_buffers) * buffer_bytes + made_bytes;
+  }
 };
-// largest_slice_bytes 0: all jobs are slabs, nothing is staged.
-StagingPlan plan_staging(uint64_t largest_slice_bytes, int io_depth);
+// needs.read 0: all jobs are slabs, nothing is staged.
+StagingPlan plan_staging(const StagingNeeds& needs, int io_depth);
 
 // All public functions: engine thread only.
 class Loader {
@@ -101,17 +108,28 @@ class Loader {
     bool corrupt = false, cancelled = false, reread = false;
   };
   using ActiveRef = std::list<Active>::iterator;
+  // A range on its way from disk.
+  struct Segment {
+    int file = 0;
+    uint64_t offset = 0;    // aligned
+    size_t head = 0;        // bytes before the range, because the read starts at an aligned offset
+    size_t n_required = 0;  // head + range
+    size_t n_total = 0;     // rounded up
+    size_t at = 0;          // in the staging buffer
+  };
   // A part on its way from disk.
   struct Transfer {
     std::byte* data = nullptr;
     ActiveRef active;
     size_t part = 0;
-    size_t head = 0;        // bytes before the slice, because the read starts at an aligned offset
-    size_t n_required = 0;  // head + slice
-    size_t n_total = 0;     // rounded up
-    size_t n_issued = 0;
+    std::array<Segment, ExpertReads::kMost> segments;
+    size_t n_segments = 0, segment = 0;  // the one of which pieces are issued
+    size_t n_issued = 0;                 // of it
     int n_in_flight = 0;
     bool done = false;  // in complete_, or was
+
+    bool all_issued() const { return segment >= n_segments; }
+    const std::byte* begin_of(size_t i) const { return data + segments[i].at + segments[i].head; }
   };
   // What is being started, for demands and for prefetches.
   struct Lane {
@@ -126,6 +144,7 @@ class Loader {
   void fill();
   bool issue(size_t lane);
   bool start_part(size_t lane);
+  void cut(const ExpertReads& reads, Transfer& transfer) const;
   bool take_job(Lane& lane);
   ReadOp next_read(size_t lane);
   bool prefetch_is_wanted() const;
@@ -135,6 +154,7 @@ class Loader {
   void complete(int transfer);
   void on_read(const ReadDone& done);
   void finish_transfer(int index);
+  void prepare(const LoadSlice& slice, const Transfer& transfer);
   bool check_slab(int index);
   void finish_job(ActiveRef active);
   bool stopping();
@@ -145,6 +165,7 @@ class Loader {
   const StagingPlan plan_;
   const size_t io_depth_;
   AlignedBuffer staging_;
+  AlignedBuffer made_;  // I/O thread only
 
   // I/O thread only, but for Lane::queue.
   std::array<Lane, 2> lanes_;

@@ -97,21 +97,39 @@ bool Loader::start_part(size_t i) {
   Transfer& transfer = transfers_[static_cast<size_t>(lane.filling)];
   transfer.active = lane.current;
   transfer.part = lane.current->next_part++;
-  transfer.n_issued = 0;
+  transfer.segment = transfer.n_issued = 0;
   transfer.done = false;
   if (slab) {
     transfer.data = job.slab.dst;
-    transfer.head = 0;
-    transfer.n_required = transfer.n_total = job.slab.n_bytes;
+    transfer.n_segments = 1;
+    transfer.segments[0] = {.file = job.slab.file,
+                            .offset = job.slab.offset,
+                            .head = 0,
+                            .n_required = job.slab.n_bytes,
+                            .n_total = job.slab.n_bytes,
+                            .at = 0};
   } else {
-    const LoadSlice& slice = job.slices[transfer.part];
-    transfer.head = slice.offset % kIoAlign;
-    transfer.n_required = transfer.head + slice.n_bytes;
-    transfer.n_total = round_up(transfer.n_required, kIoAlign);
-    HOB_CHECK(transfer.n_total <= plan_.buffer_bytes);
+    cut(job.slices[transfer.part].reads, transfer);
   }
   if (lane.current->next_part == job.n_parts()) lane.current = active_.end();
   return true;
+}
+
+// One segment per range, side by side in the staging buffer.
+void Loader::cut(const ExpertReads& reads, Transfer& transfer) const {
+  transfer.n_segments = 0;
+  size_t at = 0;
+  for (const ByteRange& r : reads.ranges()) {
+    Segment& s = transfer.segments[transfer.n_segments++];
+    s.file = r.file;
+    s.head = r.offset % kIoAlign;
+    s.offset = r.offset - s.head;
+    s.n_required = s.head + r.n_bytes;
+    s.n_total = round_up(s.n_required, kIoAlign);
+    s.at = at;
+    at += s.n_total;
+  }
+  HOB_CHECK(at <= plan_.buffer_bytes);
 }
 
 bool Loader::take_job(Lane& lane) {
@@ -129,20 +147,23 @@ ReadOp Loader::next_read(size_t i) {
   Lane& lane = lanes_[i];
   Transfer& transfer = transfers_[static_cast<size_t>(lane.filling)];
   const LoadJob& job = transfer.active->job;
-  const bool slab = job.slab.n_bytes > 0;
-  const LoadSlice& slice = job.slices[transfer.part];
+  const Segment& segment = transfer.segments[transfer.segment];
   const size_t most =
       job.prefetch ? std::min(kPrefetchReadBytes, plan_.read_bytes) : plan_.read_bytes;
   ReadOp op;
-  op.file = slab ? job.slab.file : slice.file;
-  op.offset = (slab ? job.slab.offset : slice.offset - transfer.head) + transfer.n_issued;
-  op.n_bytes = std::min(most, transfer.n_total - transfer.n_issued);
-  op.n_required = std::min(op.n_bytes, transfer.n_required - transfer.n_issued);
-  op.dst = transfer.data + transfer.n_issued;
+  op.file = segment.file;
+  op.offset = segment.offset + transfer.n_issued;
+  op.n_bytes = std::min(most, segment.n_total - transfer.n_issued);
+  op.n_required = std::min(op.n_bytes, segment.n_required - transfer.n_issued);
+  op.dst = transfer.data + segment.at + transfer.n_issued;
   op.tag = static_cast<uint64_t>(lane.filling) * lanes_.size() + i;
   transfer.n_issued += op.n_bytes;
   transfer.n_in_flight++;
-  if (transfer.n_issued == transfer.n_total) lane.filling = -1;
+  if (transfer.n_issued == segment.n_total) {
+    transfer.n_issued = 0;
+    transfer.segment++;
+  }
+  if (transfer.all_issued()) lane.filling = -1;
   return op;
 }
 
@@ -179,7 +200,7 @@ void Loader::drop(ActiveRef active) {
   active->next_part = active->job.n_parts();
   const auto stop = [&](int index) {
     Transfer& transfer = transfers_[static_cast<size_t>(index)];
-    transfer.n_total = transfer.n_issued;
+    transfer.n_segments = transfer.segment;
     if (transfer.n_in_flight == 0) complete(index);
   };
   for (Lane& lane : lanes_) {
@@ -214,7 +235,7 @@ void Loader::on_read(const ReadDone& done) {
     active.error = done.error;
     drop(transfer.active);  // the rest of the expert is of no use any more
   }
-  if (transfer.n_in_flight == 0 && transfer.n_issued == transfer.n_total) complete(index);
+  if (transfer.n_in_flight == 0 && transfer.all_issued()) complete(index);
 }
 
 void Loader::finish_transfer(int index) {
@@ -227,9 +248,8 @@ void Loader::finish_transfer(int index) {
     } else {
       const LoadSlice& slice = active->job.slices[transfer.part];
       try {
-        backend_.prepare(slice.dtype, slice.rows, slice.cols, transfer.data + transfer.head,
-                         slice.dst);
-        active->n_bytes += slice.n_bytes;
+        prepare(slice, transfer);
+        active->n_bytes += slice.reads.n_bytes();
       } catch (...) {
         active->error = std::current_exception();
       }
@@ -239,14 +259,29 @@ void Loader::finish_transfer(int index) {
   if (--active->n_left == 0) finish_job(active);
 }
 
+void Loader::prepare(const LoadSlice& slice, const Transfer& transfer) {
+  const std::byte* stock = transfer.begin_of(0);
+  if (slice.maker) {
+    HOB_CHECK(row_bytes(slice.dtype, slice.cols) * static_cast<size_t>(slice.rows) <=
+              plan_.made_bytes);
+    std::array<const std::byte*, ExpertReads::kMost> read{};
+    const size_t n = slice.reads.ranges().size();
+    for (size_t i = 0; i < n; i++) read[i] = transfer.begin_of(i);
+    slice.maker->make(slice.made_tensor, slice.first_row, slice.rows, {read.data(), n},
+                      made_.data());
+    stock = made_.data();
+  }
+  backend_.prepare(slice.dtype, slice.rows, slice.cols, stock, slice.dst);
+}
+
 // False: the slab differs from its hash and is read once more.
 bool Loader::check_slab(int index) {
   Transfer& transfer = transfers_[static_cast<size_t>(index)];
   Active& active = *transfer.active;
-  if (hash64({transfer.data, transfer.n_total}) == active.job.slab.hash) return true;
+  if (hash64({transfer.data, transfer.segments[0].n_total}) == active.job.slab.hash) return true;
   if (!active.reread) {
     active.reread = true;
-    transfer.n_issued = 0;
+    transfer.segment = transfer.n_issued = 0;
     transfer.done = false;
     again_.push_back(index);
     return false;

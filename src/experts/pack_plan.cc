@@ -99,7 +99,8 @@ class PackApplier {
          .cols = part.cols,
          .file = file_,
          .offset = 0,
-         .bytes_per_expert = row_bytes(part.dtype, part.cols) * static_cast<uint64_t>(part.rows)};
+         .bytes_per_expert = row_bytes(part.dtype, part.cols) * static_cast<uint64_t>(part.rows),
+         .reads = {}};
   }
 
   // A slab is read straight into its slot: a byte more would be another slot's.
@@ -145,6 +146,7 @@ int default_low_bits(double bits) {
 ExpertGeometry low_geometry(const ExpertGeometry& geometry, int bits) {
   ExpertGeometry low = geometry;
   low.low.clear();
+  low.maker = nullptr;
   for (ExpertLayer& layer : low.layers) {
     layer.slab_file = -1;
     layer.slabs.clear();
@@ -152,6 +154,8 @@ ExpertGeometry low_geometry(const ExpertGeometry& geometry, int bits) {
     for (ExpertMatrix& m : layer.parts) {
       m.dtype = low_type(bits, m.cols);
       m.bytes_per_expert = row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows);
+      m.reads.clear();
+      m.made_tensor = ExpertMatrix::kNotMade;
     }
   }
   return low;
@@ -177,7 +181,7 @@ PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend,
   return index;
 }
 
-void apply_pack(const PackFile& pack, const GgufFile& model, const Backend& backend,
+void apply_pack(const PackFile& pack, const ModelFile& model, const Backend& backend,
                 ExpertGeometry& geometry) {
   const ModelFingerprint own = fingerprint_of(model);
   const ModelFingerprint& packed = pack.index().model;

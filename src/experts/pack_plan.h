@@ -6,7 +6,7 @@
 #include "backend/backend.h"
 #include "experts/expert_layout.h"
 #include "experts/expert_store.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "format/pack_file.h"
 
 namespace hob {
@@ -34,7 +34,7 @@ PackIndex plan_pack(const ExpertGeometry& geometry, const Backend& backend,
 // Lets `geometry` read from the pack: its high slabs where it has them, its low copies. Everything
 // that the loader will rely on is checked: model, shapes, sizes of slots. Throws Error(kDataLoss |
 // kInvalidArgument).
-void apply_pack(const PackFile& pack, const GgufFile& model, const Backend& backend,
+void apply_pack(const PackFile& pack, const ModelFile& model, const Backend& backend,
                 ExpertGeometry& geometry);
 
 }  // namespace hob

@@ -9,6 +9,8 @@
 namespace hob {
 namespace {
 
+constexpr uint64_t kSampleBytes = 4096;
+
 uint64_t hash_header(const FileSource& source, uint64_t n_bytes) {
   Hash64 hash;
   std::vector<std::byte> buffer(std::min<uint64_t>(n_bytes, 1 << 20));
@@ -21,13 +23,38 @@ uint64_t hash_header(const FileSource& source, uint64_t n_bytes) {
   return hash.value();
 }
 
+// Of the tensor in this file; the largest number when it has none there.
+uint64_t first_byte(const ModelFile& model, const RawTensor& t, int file) {
+  uint64_t first = UINT64_MAX;
+  if (t.file == file) first = t.offset;
+  if (t.file == kMadeTensor)
+    for (const ByteRange& r :
+         model.maker()->ranges(static_cast<size_t>(t.offset), 0, t.shape.rows()))
+      if (r.file == file) first = std::min(first, r.offset);
+  return first;
+}
+
+// What a checkpoint's experts of this tensor are read or made from in this file: one row of one
+// expert tells.
+void add_made_sample(const ModelFile& model, const RawTensor& t, int file, const FileSource& source,
+                     Hash64& hash) {
+  const int64_t row = t.shape.rows() / 2;
+  for (const ByteRange& r : model.maker()->ranges(static_cast<size_t>(t.offset), row, 1)) {
+    if (r.file != file) continue;
+    std::vector<std::byte> sample(static_cast<size_t>(std::min(kSampleBytes, r.n_bytes)));
+    source.read(r.offset + (r.n_bytes - sample.size()) / 2, sample);
+    hash.add(sample);
+  }
+}
+
 // Expert tensors are the three-dimensional ones.
-uint64_t hash_expert_samples(const GgufFile& model, int file, const FileSource& source) {
-  constexpr uint64_t kSampleBytes = 4096;
+uint64_t hash_expert_samples(const ModelFile& model, int file, const FileSource& source) {
   Hash64 hash;
   std::vector<std::byte> sample(kSampleBytes);
   for (const RawTensor& t : model.tensors()) {
-    if (t.file != file || t.shape.n_dims != 3) continue;
+    if (t.shape.n_dims != 3) continue;
+    if (t.file == kMadeTensor) add_made_sample(model, t, file, source, hash);
+    if (t.file != file) continue;
     const uint64_t n = std::min(kSampleBytes, t.n_bytes);
     const std::span<std::byte> piece(sample.data(), n);
     source.read(t.offset + (t.n_bytes - n) / 2, piece);
@@ -55,16 +82,16 @@ std::string_view difference(const ModelFingerprint& own, const ModelFingerprint&
   return {};
 }
 
-ModelFingerprint fingerprint_of(const GgufFile& model) {
+ModelFingerprint fingerprint_of(const ModelFile& model) {
   ModelFingerprint print;
   const Metadata& metadata = model.metadata();
   print.name = metadata.find_string("general.name")
                    .value_or(metadata.find_string("general.architecture").value_or("a model"));
   for (size_t i = 0; i < model.files().size(); i++) {
     const FileSource source(model.files()[i]);
-    uint64_t header_bytes = source.size();
+    uint64_t header_bytes = source.size();  // all of a file without tensors: config.json
     for (const RawTensor& t : model.tensors())
-      if (t.file == static_cast<int>(i)) header_bytes = std::min(header_bytes, t.offset);
+      header_bytes = std::min(header_bytes, first_byte(model, t, static_cast<int>(i)));
     print.files.push_back(
         {.n_bytes = source.size(),
          .header_hash = hash_header(source, header_bytes),

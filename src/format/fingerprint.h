@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/model_file.h"
 
 namespace hob {
 
@@ -28,6 +28,6 @@ std::string_view difference(const ModelFingerprint& own, const ModelFingerprint&
 // Reads the headers and a page per expert tensor: some 150 small reads for a large model. The pages
 // are there because a fine-tuned model may have the very header and size of its base. Throws
 // Error(kIo).
-ModelFingerprint fingerprint_of(const GgufFile& model);
+ModelFingerprint fingerprint_of(const ModelFile& model);
 
 }  // namespace hob

@@ -1,6 +1,7 @@
 #include "format/gguf.h"
 
 #include <cctype>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "format/byte_source.h"
@@ -100,37 +101,31 @@ GgufShard parse_shard(const std::string& path, size_t no, size_t count) {
 
 }  // namespace
 
-GgufFile GgufFile::open(const std::string& path) {
+ModelFile open_gguf(const std::string& path) {
   GgufShard opened = parse_file(path);
-  GgufFile file;
-  file.files_ = shard_paths(path, opened);
-  const size_t n_files = file.files_.size();
-  GgufShard first = n_files > 1 ? parse_shard(file.files_[0], 1, n_files) : std::move(opened);
-  for (size_t i = 0; i < n_files; i++) {
-    const std::string& shard_path = file.files_[i];
-    GgufShard shard = i == 0 ? std::move(first) : parse_shard(shard_path, i + 1, n_files);
-    if (n_files > 1) check_shard(i == 0 ? shard.metadata : file.metadata_, shard, shard_path, i);
-    if (i == 0) file.metadata_ = std::move(shard.metadata);
-    file.total_bytes_ += shard.n_bytes;
+  const std::vector<std::string> files = shard_paths(path, opened);
+  GgufShard first = files.size() > 1 ? parse_shard(files[0], 1, files.size()) : std::move(opened);
+  Metadata metadata;
+  std::vector<RawTensor> tensors;
+  std::unordered_set<std::string> names;
+  uint64_t total_bytes = 0;
+  for (size_t i = 0; i < files.size(); i++) {
+    GgufShard shard = i == 0 ? std::move(first) : parse_shard(files[i], i + 1, files.size());
+    if (files.size() > 1) check_shard(i == 0 ? shard.metadata : metadata, shard, files[i], i);
+    if (i == 0) metadata = std::move(shard.metadata);
+    total_bytes += shard.n_bytes;
     for (RawTensor& tensor : shard.tensors) {
       tensor.file = static_cast<int>(i);
-      if (!file.index_.emplace(tensor.name, file.tensors_.size()).second) {
+      if (!names.insert(tensor.name).second)
         fail(Code::kDataLoss, "[gguf] {}: tensor {} is in an earlier shard too",
-             printable(shard_path), tensor.name);
-      }
-      file.tensors_.push_back(std::move(tensor));
+             printable(files[i]), tensor.name);
+      tensors.push_back(std::move(tensor));
     }
   }
-  const auto n_tensors = file.metadata_.find_uint(kSplitTensors);
-  if (n_files > 1 && n_tensors) {
-    check_equal(file.files_[0], kSplitTensors, file.tensors_.size(), *n_tensors);
-  }
-  return file;
-}
-
-const RawTensor* GgufFile::find(std::string_view name) const {
-  const auto it = index_.find(name);
-  return it == index_.end() ? nullptr : &tensors_[it->second];
+  const auto n_tensors = metadata.find_uint(kSplitTensors);
+  if (files.size() > 1 && n_tensors)
+    check_equal(files[0], kSplitTensors, tensors.size(), *n_tensors);
+  return {std::move(metadata), std::move(tensors), files, total_bytes};
 }
 
 }  // namespace hob

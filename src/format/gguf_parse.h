@@ -1,11 +1,11 @@
 #pragma once
-// Parses one GGUF container from any byte source. GgufFile::open puts shards together.
+// Parses one GGUF container from any byte source. ModelFile::open puts shards together.
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 #include "format/byte_source.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 
 namespace hob {
 

@@ -12,8 +12,8 @@
 #include <variant>
 #include <vector>
 
-#include "format/gguf.h"
 #include "format/gguf_parse.h"
+#include "format/model_file.h"
 
 namespace hob {
 

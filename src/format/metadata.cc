@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "format/byte_source.h"
-#include "format/gguf.h"
+#include "format/metadata.h"
 
 namespace hob {
 namespace {

@@ -112,7 +112,7 @@ bool looks_like_pack(const std::string& path) {
   }
 }
 
-std::string default_pack_path(const GgufFile& model) {
+std::string default_pack_path(const ModelFile& model) {
   return model.files().front() + std::string(kPackExtension);
 }
 

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "format/byte_source.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "format/pack_index.h"
 
 namespace hob {
@@ -52,7 +52,7 @@ class PackFile {
 bool looks_like_pack(const std::string& path);
 // Where `hob pack` puts the pack of a model and the other commands look for it: beside its first
 // file.
-std::string default_pack_path(const GgufFile& model);
+std::string default_pack_path(const ModelFile& model);
 
 // Replaces the sections of a finished pack: the new index is appended, then the prologue switched
 // to it, so that a crash leaves the old or the new one.

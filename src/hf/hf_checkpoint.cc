@@ -56,7 +56,7 @@ Metadata hf_metadata(const HfConfig& config, const HfFamily& family, const std::
   return m;
 }
 
-HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type) {
+HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type, bool for_file) {
   HfConfig config = HfConfig::open(dir);
   const HfFamily& family = find_hf_family(config.architecture());
   config.set_defaults(family.defaults);
@@ -69,17 +69,17 @@ HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type) {
   for (HfTensor& t : plan_hf_tensors(geometry, family.rules(geometry), *c.set_, out_type))
     c.tensors_.push_back(std::move(t));
   c.metadata_.set("general.file_type", file_type_of(c.tensors_));
-  add_tokenizer(dir, c.metadata_);
+  add_tokenizer(dir, c.metadata_, for_file);
   return c;
 }
 
-void add_tokenizer(const std::string& dir, Metadata& metadata) {
+void add_tokenizer(const std::string& dir, Metadata& metadata, bool for_file) {
   std::error_code ignored;
   const std::filesystem::path folder(dir);
   if (std::filesystem::exists(folder / "tokenizer.json", ignored)) {
     const std::string key = metadata.get_string("general.architecture") + ".vocab_size";
     const uint64_t n_rows = metadata.get_uint(key);
-    add_hf_tokenizer(dir, metadata, {.n_vocab = static_cast<size_t>(n_rows), .for_file = true});
+    add_hf_tokenizer(dir, metadata, {.n_vocab = static_cast<size_t>(n_rows), .for_file = for_file});
     const auto* tokens = metadata.find_strings("tokenizer.ggml.tokens");
     if (tokens && tokens->size() > n_rows)
       fail(Code::kDataLoss,

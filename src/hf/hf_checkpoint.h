@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "hf/hf_tensor.h"
 
 namespace hob {
@@ -16,7 +16,9 @@ namespace hob {
 class HfCheckpoint {
  public:
   // Reads and checks everything but the numbers. Throws Error with one clear line.
-  static HfCheckpoint open(const std::string& dir, HfOutType out_type = HfOutType::kAuto);
+  // `for_file`: see HfTokenizerOptions.
+  static HfCheckpoint open(const std::string& dir, HfOutType out_type = HfOutType::kAuto,
+                           bool for_file = true);
 
   const Metadata& metadata() const { return metadata_; }
   const std::vector<HfTensor>& tensors() const { return tensors_; }
@@ -39,6 +41,6 @@ Metadata hf_metadata(const HfConfig& config, const HfFamily& family, const std::
 
 // Sets the tokenizer.* keys from the folder's tokenizer files; without any, says that the model has
 // no vocabulary (tokenizer.ggml.model = "none", which llama.cpp knows too).
-void add_tokenizer(const std::string& dir, Metadata& metadata);
+void add_tokenizer(const std::string& dir, Metadata& metadata, bool for_file = true);
 
 }  // namespace hob

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "hf/hf_config.h"
 
 namespace hob {

@@ -1,6 +1,7 @@
 #pragma once
 // One tensor as GGUF has it, and where its numbers are in the checkpoint.
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -60,9 +61,16 @@ std::vector<HfTensor> plan_hf_tensors(const HfGeometry& geometry, const HfRules&
                                       const SafetensorsSet& set, HfOutType out_type);
 HfTensor computed_tensor(const HfComputed& computed);
 
+// Gives bytes of a source, from byte `offset` of the tensor on.
+using HfFetch =
+    std::function<void(const SafeTensor& source, uint64_t offset, std::span<std::byte> dst)>;
+
 // Rows [first, first + n) of the tensor as its shape has them; `dst` holds n * row_bytes(). Memory:
-// about twice what is asked for; a transposed tensor reads the slabs it touches whole, so ask for
+// about twice what is asked for; a transposed tensor fetches the slabs it touches whole, so ask for
 // hf_piece_rows() at a time.
+void make_hf_rows(const HfFetch& fetch, const HfTensor& tensor, int64_t first, int64_t n,
+                  std::span<std::byte> dst);
+// The same, read from the files.
 void read_hf_rows(const SafetensorsSet& set, const HfTensor& tensor, int64_t first, int64_t n,
                   std::span<std::byte> dst);
 int64_t hf_piece_rows(const HfTensor& tensor);
@@ -74,5 +82,12 @@ struct HfPlace {
   uint64_t offset;  // absolute, in that file
 };
 std::optional<HfPlace> find_hf_rows(const HfTensor& tensor, int64_t first, int64_t n);
+
+// All that make_hf_rows() fetches for these rows lies in these ranges; few and long.
+struct HfSourceRange {
+  const SafeTensor* source;
+  uint64_t offset, n_bytes;  // in the tensor
+};
+std::vector<HfSourceRange> find_hf_ranges(const HfTensor& tensor, int64_t first, int64_t n);
 
 }  // namespace hob

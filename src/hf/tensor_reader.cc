@@ -37,7 +37,7 @@ void reorder_nibbles(const std::byte* src, std::byte* dst) {
 
 class RowReader {
  public:
-  RowReader(const SafetensorsSet& set, const HfTensor& tensor) : set_(set), t_(tensor) {
+  RowReader(const HfFetch& fetch, const HfTensor& tensor) : fetch_(fetch), t_(tensor) {
     const int64_t n_out = t_.shape.n_elements() / static_cast<int64_t>(t_.sources.size());
     d_item_ = t_.map.column_items ? t_.map.column_items : t_.d_source;
     n_items_ = n_out / d_item_;
@@ -118,8 +118,7 @@ class RowReader {
 
   int64_t read_items(const SafeTensor& source, int64_t item, int64_t n, std::byte* out) const {
     const int64_t n_bytes = n * item_bytes_;
-    set_.read(source, static_cast<uint64_t>(item * item_bytes_),
-              {out, static_cast<size_t>(n_bytes)});
+    fetch_(source, static_cast<uint64_t>(item * item_bytes_), {out, static_cast<size_t>(n_bytes)});
     return n_bytes;
   }
 
@@ -149,7 +148,7 @@ class RowReader {
     return n * m.column_items * d;
   }
 
-  const SafetensorsSet& set_;
+  const HfFetch& fetch_;
   const HfTensor& t_;
   int64_t d_item_ = 0;      // numbers in an item of the result
   int64_t n_items_ = 0;     // of the result, from one source
@@ -184,13 +183,61 @@ std::optional<HfPlace> find_hf_rows(const HfTensor& t, int64_t first, int64_t n)
                  data.offset + static_cast<uint64_t>(item * t.d_source) * bytes_of(data.dtype)};
 }
 
-void read_hf_rows(const SafetensorsSet& set, const HfTensor& t, int64_t first, int64_t n,
+std::vector<HfSourceRange> find_hf_ranges(const HfTensor& t, int64_t first, int64_t n) {
+  HOB_CHECK(first >= 0 && n >= 1 && first + n <= t.shape.rows());
+  std::vector<HfSourceRange> ranges;
+  if (t.sources.empty()) return ranges;
+  const HfItemMap& m = t.map;
+  const int64_t d_item = m.column_items ? m.column_items : t.d_source;
+  const int64_t n_items = t.shape.n_elements() / static_cast<int64_t>(t.sources.size()) / d_item;
+  const int64_t per_row = t.shape.cols() / d_item;
+  const bool in_order = m.stride == 1 && !m.rotary && m.column_items == 0;
+  // The item of the source that item `i` of the result is, or where the slab begins or ends that
+  // it is taken from.
+  const auto begin_of = [&](int64_t i) {
+    return i / m.taken * m.pitch + (in_order ? m.first + i % m.taken : 0);
+  };
+  const auto end_of = [&](int64_t i) {
+    return in_order ? begin_of(i) + 1 : (i / m.taken + 1) * m.pitch;
+  };
+  for (int64_t at = first * per_row, end = (first + n) * per_row; at < end;) {
+    const int64_t source = at / n_items, from = at % n_items;
+    const int64_t to = std::min(n_items, from + end - at);
+    const int64_t low = begin_of(from), high = end_of(to - 1);
+    const auto add = [&](const SafeTensor& data, int64_t item_bytes) {
+      ranges.push_back({&data, static_cast<uint64_t>(low * item_bytes),
+                        static_cast<uint64_t>((high - low) * item_bytes)});
+    };
+    const HfSource& s = t.sources[static_cast<size_t>(source)];
+    if (s.scales) {
+      add(*s.data, t.d_source / kBlock * kCodes);
+      add(*s.scales, t.d_source / kBlock);
+    } else {
+      add(*s.data, t.d_source * static_cast<int64_t>(bytes_of(s.data->dtype)));
+    }
+    at += to - from;
+  }
+  return ranges;
+}
+
+void make_hf_rows(const HfFetch& fetch, const HfTensor& t, int64_t first, int64_t n,
                   std::span<std::byte> dst) {
   HOB_CHECK(first >= 0 && n >= 0 && first + n <= t.shape.rows());
   HOB_CHECK(dst.size() == static_cast<uint64_t>(n) * t.row_bytes());
   if (n == 0) return;
-  if (t.sources.empty()) return std::memcpy(dst.data(), t.values.data(), dst.size()), void();
-  RowReader(set, t).read(first, n, dst.data());
+  if (t.sources.empty()) {  // the tensor's own numbers, F32
+    const auto* values = reinterpret_cast<const std::byte*>(t.values.data());
+    std::memcpy(dst.data(), values + static_cast<uint64_t>(first) * t.row_bytes(), dst.size());
+    return;
+  }
+  RowReader(fetch, t).read(first, n, dst.data());
+}
+
+void read_hf_rows(const SafetensorsSet& set, const HfTensor& t, int64_t first, int64_t n,
+                  std::span<std::byte> dst) {
+  make_hf_rows([&](const SafeTensor& source, uint64_t offset,
+                   std::span<std::byte> to) { set.read(source, offset, to); },
+               t, first, n, dst);
 }
 
 }  // namespace hob

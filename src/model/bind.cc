@@ -74,19 +74,41 @@ ExpertPart expert_part(Role role) {
   return kDown;
 }
 
+// Experts of a checkpoint: each is where its own tensors are, or is made of them.
+void find_reads(const RowMaker& maker, int n_experts, ExpertMatrix& m, size_t tensor) {
+  bool as_they_are = true;
+  for (int e = 0; e < n_experts && as_they_are; e++) {
+    const auto place = maker.place(tensor, int64_t{e} * m.rows, m.rows);
+    as_they_are = place.has_value();
+    if (place) m.reads.emplace_back(*place);
+  }
+  if (as_they_are) return;
+  m.made_tensor = static_cast<int64_t>(tensor);
+  m.reads.clear();
+  for (int e = 0; e < n_experts; e++)
+    m.reads.emplace_back(maker.ranges(tensor, int64_t{e} * m.rows, m.rows));
+}
+
 ExpertGeometry expert_geometry(const ModelSpec& spec, std::span<const BoundTensor> tensors,
-                               const std::vector<std::string>& files) {
+                               const ModelFile& file) {
   ExpertGeometry g;
-  g.files = files;
+  g.files = file.files();
+  g.maker = file.maker();
   g.layers.resize(static_cast<size_t>(spec.n_layers));
   for (const BoundTensor& t : tensors) {
     if (t.kind != TensorKind::kExperts) continue;
     ExpertLayer& layer = g.layers[static_cast<size_t>(t.layer)];
     layer.n_experts = spec.moe.n_experts;
-    layer.parts[expert_part(t.role)] = {
-        t.raw->dtype,  t.rows,
-        t.cols,        t.raw->file,
-        t.raw->offset, row_bytes(t.raw->dtype, t.cols) * static_cast<uint64_t>(t.rows)};
+    ExpertMatrix& m = layer.parts[expert_part(t.role)];
+    m = {.dtype = t.raw->dtype,
+         .rows = t.rows,
+         .cols = t.cols,
+         .file = t.raw->file,
+         .offset = t.raw->offset,
+         .bytes_per_expert = row_bytes(t.raw->dtype, t.cols) * static_cast<uint64_t>(t.rows),
+         .reads = {}};
+    if (t.raw->file == kMadeTensor)
+      find_reads(*file.maker(), layer.n_experts, m, static_cast<size_t>(t.raw->offset));
   }
   return g;
 }
@@ -186,7 +208,7 @@ DensePlan plan_dense(std::span<const BoundTensor> tensors, const Backend& backen
   return plan;
 }
 
-ModelLayout bind_layout(const GgufFile& file, const Backend& backend, Compat compat) {
+ModelLayout bind_layout(const ModelFile& file, const Backend& backend, Compat compat) {
   ModelLayout layout;
   layout.spec = read_spec(file.metadata(), file.tensors(), compat);
   const std::vector<BoundTensor> bound = bind_tensors(layout.spec, file.tensors());
@@ -195,7 +217,7 @@ ModelLayout bind_layout(const GgufFile& file, const Backend& backend, Compat com
   for (const BoundTensor& t : bound)  // of an untied embedding a token reads one row
     if (t.role == Role::kTokenEmbd && !layout.spec.tied_embeddings)
       layout.dense_read_bytes -= resident_bytes(t, backend);
-  layout.experts = expert_geometry(layout.spec, bound, file.files());
+  layout.experts = expert_geometry(layout.spec, bound, file);
   layout.work.resize(static_cast<size_t>(layout.spec.n_layers));
   for (const BoundTensor& t : bound) add_work(t, backend, layout);
   return layout;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "model/decoder.h"
 #include "model/spec.h"
 #include "model/spec_reader.h"
@@ -18,7 +18,7 @@ struct BoundTensor {
   Role role;
   TensorKind kind;
   int layer;
-  const RawTensor* raw;  // in the GgufFile
+  const RawTensor* raw;  // in the ModelFile
   // As a matrix: one expert's for kExperts; one row for kVector.
   int rows, cols;
 };

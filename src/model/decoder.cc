@@ -80,7 +80,7 @@ struct Decoder::Impl {
 Decoder::Decoder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Decoder::~Decoder() = default;
 
-std::unique_ptr<Decoder> Decoder::load(const GgufFile& file, const ModelLayout& layout,
+std::unique_ptr<Decoder> Decoder::load(const ModelFile& file, const ModelLayout& layout,
                                        Backend& backend, int max_rows, int n_ctx,
                                        const Progress& progress) {
   HOB_CHECK(max_rows > 0 && n_ctx > 0);

@@ -8,7 +8,7 @@
 
 #include "backend/backend.h"
 #include "experts/expert_cache.h"
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "kv/kv_store.h"
 #include "model/batch.h"
 #include "model/expert_observer.h"
@@ -36,7 +36,7 @@ struct ModelLayout {
 
 // Metadata -> spec, tensor table checked: a missing, unused or misshapen tensor is an Error that
 // names it.
-ModelLayout bind_layout(const GgufFile& file, const Backend& backend,
+ModelLayout bind_layout(const ModelFile& file, const Backend& backend,
                         Compat compat = Compat::kPublished);
 
 // Engine thread only. Owns the dense weights; borrows backend and experts.
@@ -44,7 +44,7 @@ class Decoder {
  public:
   // Reads the dense weights (O_DIRECT or pread + fadvise: never left in the page cache) into
   // anonymous memory.
-  static std::unique_ptr<Decoder> load(const GgufFile& file, const ModelLayout& layout,
+  static std::unique_ptr<Decoder> load(const ModelFile& file, const ModelLayout& layout,
                                        Backend& backend, int max_rows, int n_ctx,
                                        const Progress& progress);
   ~Decoder();

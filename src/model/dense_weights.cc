@@ -21,9 +21,9 @@ int piece_rows(size_t bytes_per_row) {
 size_t tensor_row_bytes(const BoundTensor& t) { return row_bytes(t.raw->dtype, t.cols); }
 
 size_t largest_piece(std::span<const BoundTensor> tensors) {
-  size_t largest = 0;
+  size_t largest = kPieceBytes;
   for (const BoundTensor& t : tensors) {
-    if (t.kind == TensorKind::kExperts) continue;
+    if (t.kind == TensorKind::kExperts || t.raw->file == kMadeTensor) continue;
     const size_t n = tensor_row_bytes(t);
     largest = std::max(largest, n * static_cast<size_t>(std::min(t.rows, piece_rows(n))));
   }
@@ -32,9 +32,12 @@ size_t largest_piece(std::span<const BoundTensor> tensors) {
 
 class Loader {
  public:
-  Loader(const GgufFile& file, std::span<const BoundTensor> tensors, const Backend& backend,
+  Loader(const ModelFile& file, std::span<const BoundTensor> tensors, const Backend& backend,
          const Progress& progress)
-      : reader_(file.files(), largest_piece(tensors)), backend_(backend), progress_(progress) {
+      : reader_(file.files(), largest_piece(tensors)),
+        maker_(file.maker().get()),
+        backend_(backend),
+        progress_(progress) {
     for (const BoundTensor& t : tensors)
       if (t.kind != TensorKind::kExperts) n_total_ += t.raw->n_bytes;
   }
@@ -46,7 +49,7 @@ class Loader {
  private:
   void load_matrix(const BoundTensor& t, std::byte* dst) {
     const DType dtype = t.raw->dtype;
-    const int step = piece_rows(tensor_row_bytes(t));
+    const int step = step_of(t);
     for (int row = 0; row < t.rows; row += step) {
       const int n = std::min(step, t.rows - row);
       const std::byte* stock = read_rows(t, row, n).data();
@@ -58,7 +61,7 @@ class Loader {
   void load_floats(const BoundTensor& t, std::byte* dst) {
     auto* to = reinterpret_cast<float*>(dst);
     const size_t bytes = tensor_row_bytes(t);
-    const int step = piece_rows(bytes);
+    const int step = step_of(t);
     for (int row = 0; row < t.rows; row += step) {
       const int n = std::min(step, t.rows - row);
       const std::byte* from = read_rows(t, row, n).data();
@@ -67,16 +70,49 @@ class Loader {
     }
   }
 
+  int step_of(const BoundTensor& t) const {
+    if (t.raw->file != kMadeTensor) return piece_rows(tensor_row_bytes(t));
+    const int64_t n = maker_->piece_rows(static_cast<size_t>(t.raw->offset));
+    return static_cast<int>((std::clamp<int64_t>(n, 1, t.rows) + kPieceRows - 1) / kPieceRows) *
+           kPieceRows;
+  }
+
+  // Valid until the next call.
   std::span<const std::byte> read_rows(const BoundTensor& t, int row, int n) {
     const size_t bytes = tensor_row_bytes(t);
-    const auto read = reader_.read(t.raw->file, t.raw->offset + static_cast<size_t>(row) * bytes,
-                                   static_cast<size_t>(n) * bytes);
+    const auto read =
+        t.raw->file == kMadeTensor
+            ? make_rows(t, row, n)
+            : reader_.read(t.raw->file, t.raw->offset + static_cast<size_t>(row) * bytes,
+                           static_cast<size_t>(n) * bytes);
     n_done_ += read.size();
     if (progress_) progress_(n_done_, n_total_);
     return read;
   }
 
+  std::span<const std::byte> make_rows(const BoundTensor& t, int row, int n) {
+    const auto tensor = static_cast<size_t>(t.raw->offset);
+    const std::vector<ByteRange> ranges = maker_->ranges(tensor, row, n);
+    sources_.clear();
+    std::vector<size_t> begins;
+    for (const ByteRange& r : ranges) {
+      begins.push_back(sources_.size());
+      for (uint64_t at = 0; at < r.n_bytes; at += kPieceBytes) {
+        const size_t part = static_cast<size_t>(std::min<uint64_t>(kPieceBytes, r.n_bytes - at));
+        const auto read = reader_.read(r.file, r.offset + at, part);
+        sources_.insert(sources_.end(), read.begin(), read.end());
+      }
+    }
+    std::vector<const std::byte*> read;
+    for (size_t begin : begins) read.push_back(sources_.data() + begin);
+    made_.resize(static_cast<size_t>(n) * tensor_row_bytes(t));
+    maker_->make(tensor, row, n, read, made_.data());
+    return made_;
+  }
+
   DirectReader reader_;
+  const RowMaker* maker_;  // null: a GGUF file
+  std::vector<std::byte> sources_, made_;
   const Backend& backend_;
   const Progress& progress_;
   uint64_t n_done_ = 0, n_total_ = 0;
@@ -245,8 +281,8 @@ class Assigner {
 
 }  // namespace
 
-DenseWeights load_dense_weights(const GgufFile& file, const ModelSpec& spec, const Backend& backend,
-                                const Progress& progress) {
+DenseWeights load_dense_weights(const ModelFile& file, const ModelSpec& spec,
+                                const Backend& backend, const Progress& progress) {
   const std::vector<BoundTensor> tensors = bind_tensors(spec, file.tensors());
   const DensePlan plan = plan_dense(tensors, backend);
   DenseWeights out;

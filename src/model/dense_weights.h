@@ -46,7 +46,7 @@ struct DenseWeights {
 // pieces side by side are the same bytes as the whole matrix.
 inline constexpr int kPieceRows = 64;
 
-DenseWeights load_dense_weights(const GgufFile& file, const ModelSpec& spec, const Backend& backend,
-                                const Progress& progress);
+DenseWeights load_dense_weights(const ModelFile& file, const ModelSpec& spec,
+                                const Backend& backend, const Progress& progress);
 
 }  // namespace hob

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "model/spec.h"
 
 namespace hob {

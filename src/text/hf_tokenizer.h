@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "text/tokenizer.h"
 
 namespace hob {

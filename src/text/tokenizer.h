@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 
 namespace hob {
 

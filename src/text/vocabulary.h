@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "text/string_table.h"
 #include "text/tokenizer.h"
 

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "text/hf/json.h"
 #include "text/hf/token_list.h"
 

@@ -2,7 +2,7 @@
 // GGUF's words for a tokenizer.json.
 #include <string>
 
-#include "format/gguf.h"
+#include "format/metadata.h"
 #include "text/hf/json.h"
 #include "text/hf/token_list.h"
 

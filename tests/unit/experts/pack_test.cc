@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "experts/pack_builder.h"
 #include "experts/pack_plan.h"
+#include "format/gguf.h"
 #include "format/gguf_writer.h"
 #include "kernels/layout.h"
 #include "tensor/dequant.h"
@@ -70,7 +71,7 @@ class Model {
   Model& operator=(const Model&) = delete;
 
   std::string path(const std::string& name = "model.gguf") const { return folder_ + "/" + name; }
-  const GgufFile& file() const { return *file_; }
+  const ModelFile& file() const { return *file_; }
   std::vector<std::byte> stock(const ExpertMatrix& m, int expert) const {
     std::vector<std::byte> bytes(m.bytes_per_expert);
     FileSource(path()).read(m.offset + static_cast<uint64_t>(expert) * m.bytes_per_expert, bytes);
@@ -81,7 +82,7 @@ class Model {
 
  private:
   void open() {
-    file_ = GgufFile::open(path());
+    file_ = open_gguf(path());
     geometry.files = file_->files();
     geometry.layers.resize(3);  // the first is dense
     const auto& tensors = file_->tensors();
@@ -96,12 +97,13 @@ class Model {
           .cols = cols,
           .file = t.file,
           .offset = t.offset,
-          .bytes_per_expert = row_bytes(t.dtype, cols) * static_cast<uint64_t>(rows)};
+          .bytes_per_expert = row_bytes(t.dtype, cols) * static_cast<uint64_t>(rows),
+          .reads = {}};
     }
   }
 
   std::string folder_;
-  std::optional<GgufFile> file_;
+  std::optional<ModelFile> file_;
 };
 
 std::string read_file(const std::string& path) {
@@ -269,7 +271,8 @@ TEST(Pack, LowCopiesOfEveryWidthAndSource) {
       apply_pack(pack, model.file(), packing.backend(), geometry);
       EXPECT_EQ(geometry.layers[1].slab_file, -1);  // high stays in the model
       EXPECT_TRUE(geometry.layers[1].slabs.empty());
-      EXPECT_LT(expert_bits({.files = {}, .layers = geometry.low, .low = {}}), bits + 1);
+      EXPECT_LT(expert_bits({.files = {}, .maker = {}, .layers = geometry.low, .low = {}}),
+                bits + 1);
     }
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 void expect_refused(const std::string& path, Code code, const std::string& message) {
   try {
-    GgufFile::open(path);
+    open_gguf(path);
     ADD_FAILURE() << path << " was accepted";
   } catch (const Error& error) {
     const std::string text = error.what();
@@ -30,7 +30,7 @@ void expect_refused(const std::string& path, Code code, const std::string& messa
 TEST(GgufOpen, ReadsAFile) {
   const TempFolder folder;
   const std::string path = folder.write("m.gguf", valid_gguf());
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_gguf(path);
   EXPECT_EQ(file.files(), std::vector<std::string>{path});
   EXPECT_EQ(file.total_bytes(), valid_gguf().size());
   EXPECT_EQ(file.tensors().size(), 3u);
@@ -72,7 +72,7 @@ TEST(GgufOpen, WithoutPermission) {
 
 TEST(GgufOpen, ControlCharactersOfAPathAreEscaped) {
   try {
-    GgufFile::open("/nowhere/\x1b[31m\nred.gguf");
+    open_gguf("/nowhere/\x1b[31m\nred.gguf");
     FAIL();
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("/nowhere/\\x1b[31m\\x0ared.gguf"), std::string::npos)
@@ -143,7 +143,7 @@ class Split : public testing::Test {
 TEST_F(Split, OpensFromAnyShard) {
   write_all();
   for (int no = 1; no <= 3; no++) {
-    const GgufFile file = GgufFile::open(path(no));
+    const ModelFile file = open_gguf(path(no));
     EXPECT_EQ(file.files(), (std::vector<std::string>{path(1), path(2), path(3)}));
     EXPECT_EQ(file.metadata().get_string("general.architecture"), "llama");
     ASSERT_EQ(file.tensors().size(), 4u);
@@ -212,7 +212,7 @@ TEST_F(Split, NameMustTellTheNumbers) {
 
 TEST_F(Split, ASplitOfOneNeedsNoSpecialName) {
   write(folder_.file("whole.gguf"), {0, 1, 2, "llama"}, {"a", "b"});
-  EXPECT_EQ(GgufFile::open(folder_.file("whole.gguf")).tensors().size(), 2u);
+  EXPECT_EQ(open_gguf(folder_.file("whole.gguf")).tensors().size(), 2u);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "format/gguf.h"
 #include "unit/format/gguf_bytes.h"
 #include "unit/format/temp_folder.h"
 
@@ -117,7 +118,7 @@ TEST(GgufWriterTest, FileAppearsWholeOrNotAtAll) {
   std::ifstream old(path);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(old), {}), "the old file");
   sample(32).write(path, fill);
-  EXPECT_EQ(GgufFile::open(path).tensors().size(), 3u);
+  EXPECT_EQ(open_gguf(path).tensors().size(), 3u);
   const auto n_files = std::distance(std::filesystem::directory_iterator(folder.path()), {});
   EXPECT_EQ(n_files, 1);  // no temporary file is left
 }

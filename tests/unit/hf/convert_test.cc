@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "format/gguf.h"
 #include "unit/hf/checkpoint_util.h"
 
 namespace hob {
@@ -43,7 +44,7 @@ TEST_F(HfConvert, WritesWhatTheCheckpointSays) {
     total = all;
   });
   EXPECT_EQ(last, total);
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_gguf(path);
   ASSERT_EQ(file.tensors().size(), c.tensors().size());
   const FileSource source(path);
   for (const HfTensor& tensor : c.tensors()) {
@@ -62,7 +63,7 @@ TEST_F(HfConvert, KeysKeepTheirValuesInTheNarrowTypesOfFiles) {
   const HfCheckpoint c = HfCheckpoint::open(t.dir());
   const std::string path = t.folder().file("out.gguf");
   write_gguf(c, path, [](uint64_t, uint64_t) {});
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_gguf(path);
   for (const auto& [key, value] : c.metadata().entries()) {
     if (std::holds_alternative<double>(value))
       EXPECT_EQ(file.metadata().get_float(key), static_cast<float>(std::get<double>(value)));

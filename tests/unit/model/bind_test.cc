@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "format/gguf.h"
 #include "unit/model/metadata_util.h"
 #include "unit/model/model_checks_util.h"
 #include "unit/model/naive_backend_util.h"
@@ -99,7 +100,7 @@ TEST(Bind, OptionalBiasesAreAllOrNothing) {
 }
 
 TEST(BindLayout, SizesAndExperts) {
-  const GgufFile file = GgufFile::open(find_logits_fixture("olmoe") + ".gguf");
+  const ModelFile file = open_gguf(find_logits_fixture("olmoe") + ".gguf");
   const std::unique_ptr<Backend> backend = make_naive_backend();
   const ModelLayout layout = bind_layout(file, *backend);
   uint64_t dense = 0, experts = 0;
@@ -123,8 +124,8 @@ TEST(BindLayout, SizesAndExperts) {
 TEST(BindLayout, EveryWeightHasItsPlaceInTheWork) {
   const std::unique_ptr<Backend> backend = make_naive_backend();
   for (const char* name : {"olmoe", "qwen2moe", "llama_linear_tied", "qwen2_small"}) {
-    const GgufFile file =
-        GgufFile::open(std::string(HOB_TEST_DATA) + "/model/" + name + std::string(".gguf"));
+    const ModelFile file =
+        open_gguf(std::string(HOB_TEST_DATA) + "/model/" + name + std::string(".gguf"));
     const ModelLayout layout = bind_layout(file, *backend);
     const ModelSpec& s = layout.spec;
     ASSERT_EQ(layout.work.size(), static_cast<size_t>(s.n_layers));
@@ -146,7 +147,7 @@ TEST(BindLayout, EveryWeightHasItsPlaceInTheWork) {
 }
 
 TEST(BindLayout, TiedEmbeddingsAreReadWhole) {
-  const GgufFile file = GgufFile::open(HOB_TEST_DATA "/model/llama_linear_tied.gguf");
+  const ModelFile file = open_gguf(HOB_TEST_DATA "/model/llama_linear_tied.gguf");
   const ModelLayout layout = bind_layout(file, *make_naive_backend());
   EXPECT_TRUE(layout.spec.tied_embeddings);
   EXPECT_EQ(layout.dense_read_bytes, layout.dense_bytes);

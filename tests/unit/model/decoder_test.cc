@@ -9,6 +9,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "format/gguf.h"
 #include "unit/model/model_checks_util.h"
 #include "unit/model/naive_backend_util.h"
 #include "unit/model/temp_dir_util.h"
@@ -275,7 +276,7 @@ TEST(Decoder, ScratchBytesCoverThePartsOfEveryChoice) {
 }
 
 TEST(DecoderLoad, ReportsProgressToTheEnd) {
-  const GgufFile file = GgufFile::open(find_logits_fixture("olmoe") + ".gguf");
+  const ModelFile file = open_gguf(find_logits_fixture("olmoe") + ".gguf");
   const std::unique_ptr<Backend> backend = make_naive_backend();
   uint64_t last = 0, end = 0;
   Decoder::load(file, bind_layout(file, *backend), *backend, 4, 64,
@@ -293,7 +294,7 @@ TEST(DecoderLoad, FileThatShrankOrWentAwayIsOneClearError) {
   const TempDir dir;
   const std::string path = dir / "model.gguf";
   std::filesystem::copy_file(find_logits_fixture("llama") + ".gguf", path);
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_gguf(path);
   const std::unique_ptr<Backend> backend = make_naive_backend();
   const ModelLayout layout = bind_layout(file, *backend);
   const auto load_error = [&] {

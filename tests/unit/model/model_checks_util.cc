@@ -53,7 +53,7 @@ void expect_same_bits_however_batched(const std::string& path, const BackendFact
 bool can_store(KvType kv, const std::string& path, const BackendFactory& backend) {
   if (kv != KvType::kQ8) return true;
   const std::unique_ptr<Backend> b = backend();
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_test_model(path);
   const KvGeometry geometry = bind_layout(file, *b).kv(kv);
   return b->isa() != "naive" &&
          std::all_of(geometry.layers.begin(), geometry.layers.end(), [](const auto& l) {

@@ -11,6 +11,14 @@
 namespace hob {
 namespace {
 
+ModelOpener opener = open_gguf;
+
+}  // namespace
+
+void set_model_opener(ModelOpener own) { opener = own; }
+ModelFile open_test_model(const std::string& path) { return opener(path); }
+namespace {
+
 std::unique_ptr<ExpertCache> make_experts(const ModelLayout& layout, const Backend& backend,
                                           uint64_t budget_bytes) {
   if (!layout.spec.is_moe()) return nullptr;
@@ -47,7 +55,7 @@ double kl_divergence(std::span<const float> p_logits, std::span<const float> q_l
 ModelHarness::ModelHarness(const std::string& path, const BackendFactory& backend,
                            HarnessOptions options)
     : backend_(backend()),
-      file_(GgufFile::open(path)),
+      file_(open_test_model(path)),
       layout_(bind_layout(file_, *backend_)),
       kv_(layout_.kv(options.kv_type), options.n_ctx * 4),
       experts_(make_experts(layout_, *backend_, options.expert_budget_bytes)),

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "format/gguf.h"
 #include "model/decoder.h"
 
 namespace hob {
@@ -18,6 +19,11 @@ struct HarnessOptions {
   KvType kv_type = KvType::kF32;
   uint64_t expert_budget_bytes = 0;  // 0: all experts; 1: the smallest budget that works (one slot)
 };
+
+// How the harness and the checks open a model; open_gguf() where nobody says otherwise.
+using ModelOpener = ModelFile (*)(const std::string& path);
+void set_model_opener(ModelOpener opener);
+ModelFile open_test_model(const std::string& path);
 
 class ModelHarness {
  public:
@@ -45,7 +51,7 @@ class ModelHarness {
 
  private:
   std::unique_ptr<Backend> backend_;
-  GgufFile file_;
+  ModelFile file_;
   ModelLayout layout_;
   KvStore kv_;
   std::unique_ptr<ExpertCache> experts_;

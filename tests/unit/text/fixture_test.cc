@@ -64,7 +64,7 @@ std::vector<std::string> vocabularies() {
 class VocabularyFixture : public testing::TestWithParam<std::string> {};
 
 TEST_P(VocabularyFixture, EncodesEveryTextAsExpectedAndBack) {
-  const auto tokenizer = Tokenizer::from_gguf(GgufFile::open(GetParam()).metadata());
+  const auto tokenizer = Tokenizer::from_gguf(open_gguf(GetParam()).metadata());
   const std::vector<std::string> texts = texts_of(read_all(GetParam() + ".inp"));
   const std::vector<std::vector<TokenId>> expected = ids_of(read_all(GetParam() + ".out"));
   ASSERT_FALSE(texts.empty());

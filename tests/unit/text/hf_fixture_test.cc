@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "format/gguf.h"
 #include "text/unicode.h"
 #include "unit/text/hf_util.h"
 
@@ -176,7 +177,7 @@ std::vector<std::string> vocabularies() {
 class HfFixture : public testing::TestWithParam<std::string> {};
 
 TEST_P(HfFixture, AgreesWithTheGgufReader) {
-  Metadata metadata = GgufFile::open(GetParam()).metadata();
+  Metadata metadata = open_gguf(GetParam()).metadata();
   const std::string pre = metadata.find_string("tokenizer.ggml.pre").value_or("");
   const auto expected = Tokenizer::from_gguf(metadata);
   const std::string json_text = json_of(metadata);
