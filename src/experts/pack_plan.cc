@@ -154,6 +154,8 @@ ExpertGeometry low_geometry(const ExpertGeometry& geometry, int bits) {
     for (ExpertMatrix& m : layer.parts) {
       m.dtype = low_type(bits, m.cols);
       m.bytes_per_expert = row_bytes(m.dtype, m.cols) * static_cast<uint64_t>(m.rows);
+      m.file = 0;  // nowhere yet
+      m.offset = 0;
       m.reads.clear();
       m.made_tensor = ExpertMatrix::kNotMade;
     }

@@ -9,8 +9,11 @@ ExpertGeometry geometry() {
   ExpertGeometry g;
   g.layers.resize(2);
   g.layers[1].n_experts = 3;
-  g.layers[1].parts[kGate] = g.layers[1].parts[kUp] = {.rows = 2, .cols = 4};
-  g.layers[1].parts[kDown] = {.rows = 4, .cols = 2};
+  ExpertMatrix& gate = g.layers[1].parts[kGate];
+  ExpertMatrix& down = g.layers[1].parts[kDown];
+  gate.rows = down.cols = 2;
+  gate.cols = down.rows = 4;
+  g.layers[1].parts[kUp] = gate;
   return g;
 }
 
