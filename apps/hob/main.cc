@@ -26,9 +26,11 @@ constexpr Command kCommands[] = {
      setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
     {"convert", "write a folder of Hugging Face files as one GGUF file", setup_convert},
+    {"families", "which models hob runs", setup_families},
     {"trace", "record a model's routing; replay it, fit a policy, generate one", setup_trace},
     {"serve", "an OpenAI-compatible server for many users of one model", setup_serve},
-    {"edge", "drafts here, has a server verify: its model's answers at fewer round trips", setup_edge},
+    {"edge", "drafts here, has a server verify: its model's answers at fewer round trips",
+     setup_edge},
     {"ps", "the servers that run", setup_ps},
     {"stop", "end a server when its requests are finished", setup_stop},
 };

@@ -152,6 +152,19 @@ class Tokenize(HobTest):
         self.assertEqual(self.ok("tokenize", self.SPM, "--decode"), "")
 
 
+class Families(HobTest):
+    def test_the_documents_table_is_the_programs(self):
+        document = (pathlib.Path(__file__).parents[2] / "docs" / "models.md").read_text()
+        table = document.split("<!-- hob families --markdown -->\n")[1].split("<!-- end -->")[0]
+        self.assertEqual(self.ok("families", "--markdown"), table)
+
+    def test_json_names_both_worlds(self):
+        families = {f["architecture"]: f for f in self.json_lines("families")}
+        self.assertEqual(families["phimoe"]["hf_architectures"], ["PhiMoEForCausalLM", "PhimoeForCausalLM"])
+        self.assertIn("gpt-oss", families)
+        self.assertEqual(len(self.ok("families").splitlines()), len(families))
+
+
 class Show(HobTest):
     def test_json_and_text(self):
         show = self.json_lines("show", MOE, "--tensors")[0]

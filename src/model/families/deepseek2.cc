@@ -76,7 +76,21 @@ ModelSpec read_first_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family deepseek_family() { return {"deepseek", read_first_spec, decoder_rules}; }
-Family deepseek2_family() { return {"deepseek2", read_spec, decoder_rules}; }
+Family deepseek_family() {
+  return {.arch = "deepseek",
+          .models = "DeepSeek-MoE 16B",
+          .attention = "as llama",
+          .ffn = "first layers dense; shared experts; softmax",
+          .read_spec = read_first_spec,
+          .rules = decoder_rules};
+}
+Family deepseek2_family() {
+  return {.arch = "deepseek2",
+          .models = "DeepSeek-V2-Lite",
+          .attention = "latent attention; YaRN",
+          .ffn = "as deepseek; weights scaled",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

@@ -11,7 +11,9 @@
 namespace hob {
 
 struct Family {
-  std::string_view arch;  // `general.architecture`, also the family's name
+  std::string_view arch;    // `general.architecture`, also the family's name
+  std::string_view models;  // and what is peculiar to them, for people: `hob families`
+  std::string_view attention, ffn;
   ModelSpec (*read_spec)(const SpecReader&);
   // Every tensor that a file of this family may hold, given its spec.
   std::vector<TensorRule> (*rules)(const ModelSpec&);

@@ -30,6 +30,14 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family gemma3_family() { return {"gemma3", read_spec, decoder_rules}; }
+Family gemma3_family() {
+  return {
+      .arch = "gemma3",
+      .models = "Gemma 3, text",
+      .attention = "q and k normalised per head; local and global layers with a rotary base each",
+      .ffn = "GELU; norms around both blocks; embeddings scaled",
+      .read_spec = read_spec,
+      .rules = decoder_rules};
+}
 
 }  // namespace hob

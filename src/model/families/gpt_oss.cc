@@ -23,6 +23,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family gpt_oss_family() { return {"gpt-oss", read_spec, decoder_rules}; }
+Family gpt_oss_family() {
+  return {.arch = "gpt-oss",
+          .models = "gpt-oss-20b, gpt-oss-120b",
+          .attention = "sinks; every other layer sees a window; biases; YaRN",
+          .ffn = "softmax over the chosen; clamped gate; biases; MXFP4",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

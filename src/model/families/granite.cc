@@ -24,7 +24,21 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family granite_family() { return {"granite", read_spec, decoder_rules}; }
-Family granitemoe_family() { return {"granitemoe", read_spec, decoder_rules}; }
+Family granite_family() {
+  return {.arch = "granite",
+          .models = "Granite 3",
+          .attention = "as llama; scores, residuals, embeddings and logits scaled",
+          .ffn = "SiLU",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
+Family granitemoe_family() {
+  return {.arch = "granitemoe",
+          .models = "Granite 3 MoE",
+          .attention = "as granite",
+          .ffn = "softmax over the chosen; shared expert",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

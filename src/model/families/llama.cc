@@ -23,6 +23,13 @@ std::vector<TensorRule> rules(const ModelSpec& s) {
 
 }  // namespace
 
-Family llama_family() { return {"llama", read_spec, rules}; }
+Family llama_family() {
+  return {.arch = "llama",
+          .models = "Llama 1 to 3, Mistral, SmolLM; Mixtral",
+          .attention = "grouped heads, adjacent rotary pairs; window; frequency divisors",
+          .ffn = "SiLU; softmax, the best renormalised",
+          .read_spec = read_spec,
+          .rules = rules};
+}
 
 }  // namespace hob

@@ -14,6 +14,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family olmoe_family() { return {"olmoe", read_spec, decoder_rules}; }
+Family olmoe_family() {
+  return {.arch = "olmoe",
+          .models = "OLMoE",
+          .attention = "q and k normalised over their width",
+          .ffn = "softmax, not renormalised",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

@@ -22,6 +22,13 @@ std::vector<TensorRule> rules(const ModelSpec& s) {
 
 }  // namespace
 
-Family phi3_family() { return {"phi3", read_spec, rules}; }
+Family phi3_family() {
+  return {.arch = "phi3",
+          .models = "Phi-3, Phi-4-mini",
+          .attention = "fused q, k, v; window; LongRoPE",
+          .ffn = "SiLU, fused gate and up",
+          .read_spec = read_spec,
+          .rules = rules};
+}
 
 }  // namespace hob

@@ -30,6 +30,13 @@ std::vector<TensorRule> rules(const ModelSpec& s) {
 
 }  // namespace
 
-Family phimoe_family() { return {"phimoe", read_spec, rules}; }
+Family phimoe_family() {
+  return {.arch = "phimoe",
+          .models = "Phi-3.5-MoE",
+          .attention = "biases; LayerNorm; LongRoPE",
+          .ffn = "SparseMixer: two choices one after the other",
+          .read_spec = read_spec,
+          .rules = rules};
+}
 
 }  // namespace hob

@@ -12,6 +12,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family qwen2_family() { return {"qwen2", read_spec, decoder_rules}; }
+Family qwen2_family() {
+  return {.arch = "qwen2",
+          .models = "Qwen 1.5 to 2.5",
+          .attention = "biases on q, k, v",
+          .ffn = "SiLU",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

@@ -19,6 +19,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family qwen2moe_family() { return {"qwen2moe", read_spec, decoder_rules}; }
+Family qwen2moe_family() {
+  return {.arch = "qwen2moe",
+          .models = "Qwen1.5-MoE, Qwen2-57B-A14B",
+          .attention = "as qwen2",
+          .ffn = "softmax, not renormalised; shared expert behind a sigmoid",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

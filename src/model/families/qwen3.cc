@@ -12,6 +12,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family qwen3_family() { return {"qwen3", read_spec, decoder_rules}; }
+Family qwen3_family() {
+  return {.arch = "qwen3",
+          .models = "Qwen 3",
+          .attention = "q and k normalised per head",
+          .ffn = "SiLU",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob

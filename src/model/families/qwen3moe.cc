@@ -15,6 +15,13 @@ ModelSpec read_spec(const SpecReader& in) {
 
 }  // namespace
 
-Family qwen3moe_family() { return {"qwen3moe", read_spec, decoder_rules}; }
+Family qwen3moe_family() {
+  return {.arch = "qwen3moe",
+          .models = "Qwen3-30B-A3B, Qwen3-235B-A22B",
+          .attention = "as qwen3",
+          .ffn = "softmax, renormalised",
+          .read_spec = read_spec,
+          .rules = decoder_rules};
+}
 
 }  // namespace hob
