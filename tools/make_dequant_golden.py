@@ -15,7 +15,7 @@ import numpy as np
 
 TYPES = ("F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4").split()
 
-OWN = (("Q2_1", 12), ("Q3_0", 14))
+OWN = (("Q2_1", 12), ("Q3_0", 14), ("G2", 11), ("G3", 15), ("G4", 19), ("G8", 35))
 
 QUANTISED = "F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1".split()
 
@@ -34,7 +34,9 @@ def quantise_inputs():
 
 
 def dequantise_own(name, raw):
-    """hob's own Q2_1 and Q3_0 (src/tensor/blocks.h), which the package does not know: written from the layout."""
+    """hob's own types (src/tensor/blocks.h), which the package does not know: written from the layout."""
+    if name[0] == "G":
+        return dequantise_group(name, raw)
     halves = raw[:, :4].copy().view("<f2").astype(np.float32)
     element = np.arange(32)
     qs = raw[:, 4:12] if name == "Q2_1" else raw[:, 2:10]
@@ -43,6 +45,22 @@ def dequantise_own(name, raw):
         return low.astype(np.float32) * halves[:, :1] + halves[:, 1:2]
     third = (raw[:, 10:14][:, element % 4] >> (element // 4)) & 1
     return ((low + 4 * third).astype(np.float32) - 4) * halves[:, :1]
+
+
+def dequantise_group(name, raw):
+    """scale * (q - zero)"""
+    scale = raw[:, :2].copy().view("<f2").astype(np.float32)
+    if name == "G8":
+        zero, q = (raw[:, part].astype(np.int8).astype(np.int32) for part in (slice(2, 3), slice(3, 35)))
+        return (q - zero).astype(np.float32) * scale
+    zero, codes, element = raw[:, 2:3].astype(np.int32), raw[:, 3:], np.arange(32)
+    if name == "G4":
+        q = codes[:, element % 16] >> (element // 16 * 4) & 15
+    else:
+        q = codes[:, element % 8] >> (element // 8 * 2) & 3
+    if name == "G3":
+        q = q + 4 * (codes[:, 8:][:, element % 4] >> (element // 4) & 1)
+    return (q.astype(np.int32) - zero).astype(np.float32) * scale
 
 
 def main():

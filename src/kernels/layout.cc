@@ -80,6 +80,10 @@ constexpr BlockFields kFields[] = {
     simple(DType::kMXFP4, {{0, 1, 1}, {1, 16, 4}}),
     simple(DType::kQ2_1, {{0, 4, 2}, {4, 8, 4}}),
     simple(DType::kQ3_0, {{0, 2, 2}, {2, 8, 4}, {10, 4, 4}}),
+    simple(DType::kG2, {{0, 2, 2}, {2, 1, 1}, {3, 8, 4}}),
+    simple(DType::kG3, {{0, 2, 2}, {2, 1, 1}, {3, 8, 4}, {11, 4, 4}}),
+    simple(DType::kG4, {{0, 2, 2}, {2, 1, 1}, {3, 16, 4}}),
+    simple(DType::kG8, {{0, 2, 2}, {2, 1, 1}, {3, 32, 4}}),
 };
 
 const BlockFields& fields_of(DType type) {

@@ -74,7 +74,7 @@ struct KernelTable {
   // prepared panels. Indexed by DType (its number); null for float types and for unused numbers.
   using MulPanels = void (*)(const std::byte* panels, int d_in, int n_panels, const ActRow* acts,
                              int n_acts, float* y, size_t y_stride);
-  static constexpr int kMaxType = static_cast<int>(DType::kQ3_0) + 1;
+  static constexpr int kMaxType = static_cast<int>(DType::kG8) + 1;
   MulPanels mul_panels[kMaxType];
 
   // The same for float weights in stock row order: rows [0, n_rows) at `w`, x [n_x] rows by

@@ -7,7 +7,7 @@
 
 namespace hob {
 
-constexpr int kBlock32 = 32;    // elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4, Q2_1, Q3_0
+constexpr int kBlock32 = 32;    // elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4, Q2_1, Q3_0, G2 ... G8
 constexpr int kBlock256 = 256;  // elements per block of the K types and IQ4_XS
 
 #pragma pack(push, 1)
@@ -91,6 +91,23 @@ struct BlockQ3_0 {
   uint8_t qs[8];  // low two bits
   uint8_t qh[4];  // third bits
 };
+// d * (q - z): q as in Q2_1, Q3_0, Q4_0 and Q8_0. G8's q and z are less 128.
+struct BlockG2 {
+  uint16_t d;  // f16 scale
+  uint8_t z, qs[8];
+};
+struct BlockG3 {
+  uint16_t d;
+  uint8_t z, qs[8], qh[4];
+};
+struct BlockG4 {
+  uint16_t d;
+  uint8_t z, qs[16];
+};
+struct BlockG8 {
+  uint16_t d;
+  int8_t z, qs[32];
+};
 
 #pragma pack(pop)
 
@@ -100,6 +117,8 @@ static_assert(sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(Bloc
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
 static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136 && sizeof(BlockMXFP4) == 17);
 static_assert(sizeof(BlockQ2_1) == 12 && sizeof(BlockQ3_0) == 14);
+static_assert(sizeof(BlockG2) == 11 && sizeof(BlockG3) == 15 && sizeof(BlockG4) == 19 &&
+              sizeof(BlockG8) == 35);
 
 // IQ4's non-uniform steps: denser near zero, where weights are.
 inline constexpr std::array<int8_t, 16> kIQ4Values = {-127, -104, -83, -65, -49, -35, -22, -10,

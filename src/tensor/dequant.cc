@@ -168,6 +168,34 @@ void dequantise(const BlockQ3_0& b, float* y) {
   }
 }
 
+// The difference is a small whole number, so the product is exact in f32.
+void dequantise(const BlockG2& b, float* y) {
+  const float d = f16_to_f32(b.d);
+  for (int j = 0; j < 32; j++)
+    y[j] = static_cast<float>(((b.qs[j % 8] >> (j / 8 * 2)) & 3) - b.z) * d;
+}
+
+void dequantise(const BlockG3& b, float* y) {
+  const float d = f16_to_f32(b.d);
+  for (int j = 0; j < 32; j++) {
+    const int low = (b.qs[j % 8] >> (j / 8 * 2)) & 3, high = (b.qh[j % 4] >> (j / 4)) & 1;
+    y[j] = static_cast<float>((low | (high << 2)) - b.z) * d;
+  }
+}
+
+void dequantise(const BlockG4& b, float* y) {
+  const float d = f16_to_f32(b.d);
+  for (int j = 0; j < 16; j++) {
+    y[j] = static_cast<float>((b.qs[j] & 15) - b.z) * d;
+    y[j + 16] = static_cast<float>((b.qs[j] >> 4) - b.z) * d;
+  }
+}
+
+void dequantise(const BlockG8& b, float* y) {
+  const float d = f16_to_f32(b.d);
+  for (int j = 0; j < 32; j++) y[j] = static_cast<float>(b.qs[j] - b.z) * d;
+}
+
 template <class Block>
 void dequantise_blocks(const std::byte* src, int64_t n_blocks, int block, float* dst) {
   Block b;
@@ -230,6 +258,14 @@ void dequantise_row(DType type, const std::byte* src, int64_t n, float* dst) {
       return dequantise_blocks<BlockQ2_1>(src, n_blocks, block, dst);
     case DType::kQ3_0:
       return dequantise_blocks<BlockQ3_0>(src, n_blocks, block, dst);
+    case DType::kG2:
+      return dequantise_blocks<BlockG2>(src, n_blocks, block, dst);
+    case DType::kG3:
+      return dequantise_blocks<BlockG3>(src, n_blocks, block, dst);
+    case DType::kG4:
+      return dequantise_blocks<BlockG4>(src, n_blocks, block, dst);
+    case DType::kG8:
+      return dequantise_blocks<BlockG8>(src, n_blocks, block, dst);
   }
   HOB_CHECK(false);
 }

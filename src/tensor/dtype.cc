@@ -21,6 +21,8 @@ constexpr std::array kTable = {
     DTypeInfo{DType::kIQ4_NL, "IQ4_NL", 32, 18}, DTypeInfo{DType::kIQ4_XS, "IQ4_XS", 256, 136},
     DTypeInfo{DType::kBF16, "BF16", 1, 2},       DTypeInfo{DType::kMXFP4, "MXFP4", 32, 17},
     DTypeInfo{DType::kQ2_1, "Q2_1", 32, 12},     DTypeInfo{DType::kQ3_0, "Q3_0", 32, 14},
+    DTypeInfo{DType::kG2, "G2", 32, 11},         DTypeInfo{DType::kG3, "G3", 32, 15},
+    DTypeInfo{DType::kG4, "G4", 32, 19},         DTypeInfo{DType::kG8, "G8", 32, 35},
 };
 
 // Names of all ids that ggml has ever used; a file with a type that hob cannot read deserves its

@@ -6,8 +6,8 @@
 
 namespace hob {
 
-// Numbers from here on are hob's own types: for low-precision copies in packs, never in a GGUF
-// file.
+// Numbers from here on are hob's own types: for low-precision copies in packs and for checkpoints
+// that were quantised as transformers does it, never in a GGUF file.
 inline constexpr uint32_t kFirstInternalType = 112;
 
 // Element types, numbered as in GGUF files (`ggml_type`). Ref: research notes, serving §3.2.
@@ -31,6 +31,11 @@ enum class DType : uint32_t {
   // 2 and 3 bits for widths that are a multiple of 32 only (1408, 576, 96): GGUF has none.
   kQ2_1 = kFirstInternalType,
   kQ3_0,
+  // Groups with a zero point, scale * (q - zero): GPTQ, AWQ, compressed-tensors, without loss.
+  kG2,
+  kG3,
+  kG4,
+  kG8,
 };
 
 struct DTypeInfo {

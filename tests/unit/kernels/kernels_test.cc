@@ -163,13 +163,14 @@ INSTANTIATE_TEST_SUITE_P(Kernels, QuantTypes,
                          testing::Values(DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1,
                                          DType::kQ8_0, DType::kQ2_K, DType::kQ3_K, DType::kQ4_K,
                                          DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
-                                         DType::kMXFP4, DType::kQ2_1, DType::kQ3_0),
+                                         DType::kMXFP4, DType::kQ2_1, DType::kQ3_0, DType::kG2,
+                                         DType::kG3, DType::kG4, DType::kG8),
                          [](const auto& p) { return std::string(dtype_info(p.param).name); });
 
 TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
   // All codes and activations at their limits: AVX2's 16-bit intermediate sums must not clip.
   const int cols = 256, rows = 16;
-  for (DType type : {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL})
+  for (DType type : {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL, DType::kG4, DType::kG8})
     for (int fill : {0x00, 0x7f, 0x80, 0x81, 0xff}) {
       auto stock = random_weight(type, rows, cols, 1);
       for (size_t at = 0; at < stock.size();

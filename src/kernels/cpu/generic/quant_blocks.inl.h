@@ -296,38 +296,93 @@ struct BlockMXFP4 {
 
 // hob's own 2 and 3 bits (tensor/blocks.h): pair s of lines is bits 2s of the two units, and line
 // g's third bits are bit g of the third unit.
+template <class Emit>
+inline void emit_twos32(const uint8_t* lines, Emit&& emit) {
+  HOB_UNROLL for (int u = 0; u < 2; u++) {
+    const B64 x = bload(lines + 64 * u);
+    emit(u, bbits<0, 3>(x));
+    emit(2 + u, bbits<2, 3>(x));
+    emit(4 + u, bbits<4, 3>(x));
+    emit(6 + u, bbits<6, 3>(x));
+  }
+}
+template <int G>
+inline B64 line_of_threes(B64 low, B64 high) {
+  return bor(bbits<G / 2 * 2, 3>(low), bbits_left<2, 1>(bbits<G, 1>(high)));
+}
+template <class Emit>
+inline void emit_threes32(const uint8_t* lines, Emit&& emit) {
+  const B64 even = bload(lines), odd = bload(lines + 64), h = bload(lines + 128);
+  emit(0, line_of_threes<0>(even, h));
+  emit(1, line_of_threes<1>(odd, h));
+  emit(2, line_of_threes<2>(even, h));
+  emit(3, line_of_threes<3>(odd, h));
+  emit(4, line_of_threes<4>(even, h));
+  emit(5, line_of_threes<5>(odd, h));
+  emit(6, line_of_threes<6>(even, h));
+  emit(7, line_of_threes<7>(odd, h));
+}
+
 struct BlockQ2_1 : ScaledMin32 {
   static constexpr int kBytes = 12, kZero = 0, kMaxCode = 3;
   static constexpr bool kSigned = false;
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
-    HOB_UNROLL for (int u = 0; u < 2; u++) {
-      const B64 x = bload(b + 64 + 64 * u);
-      emit(u, bbits<0, 3>(x));
-      emit(2 + u, bbits<2, 3>(x));
-      emit(4 + u, bbits<4, 3>(x));
-      emit(6 + u, bbits<6, 3>(x));
-    }
+    emit_twos32(b + 64, emit);
   }
 };
 
 struct BlockQ3_0 : Scaled32 {
   static constexpr int kBytes = 14, kZero = 4, kMaxCode = 7;
   static constexpr bool kSigned = false;
-  template <int G>
-  static inline B64 line(B64 low, B64 high) {
-    return bor(bbits<G / 2 * 2, 3>(low), bbits_left<2, 1>(bbits<G, 1>(high)));
-  }
   template <int C, class Emit>
   static inline void chunk(const uint8_t* b, Emit&& emit) {
-    const B64 even = bload(b + 32), odd = bload(b + 96), h = bload(b + 160);
-    emit(0, line<0>(even, h));
-    emit(1, line<1>(odd, h));
-    emit(2, line<2>(even, h));
-    emit(3, line<3>(odd, h));
-    emit(4, line<4>(even, h));
-    emit(5, line<5>(odd, h));
-    emit(6, line<6>(even, h));
-    emit(7, line<7>(odd, h));
+    emit_threes32(b + 32, emit);
+  }
+};
+
+// Groups with a zero point: f16 scales of the 16 rows, then their zero points, a byte each. The
+// minimum scale * zero is exact in f32.
+template <bool kSignedCodes>
+struct Zeroed32 {
+  static constexpr int kBlock = 32, kSub = 32, kChunk = 32, kZero = 0;
+  static constexpr bool kHasMin = true, kSigned = kSignedCodes;
+  template <int C>
+  static inline void scales(const uint8_t* b, V16* d, V16* m) {
+    const B16 z = sload(b + 32);
+    d[0] = row_halves(b, 0);
+    m[0] = vmul(d[0], kSignedCodes ? vfrom_i8(z) : vfrom_u8(z));
+  }
+};
+
+struct BlockG2 : Zeroed32<false> {
+  static constexpr int kBytes = 11, kMaxCode = 3;
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_twos32(b + 48, emit);
+  }
+};
+
+struct BlockG3 : Zeroed32<false> {
+  static constexpr int kBytes = 15, kMaxCode = 7;
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_threes32(b + 48, emit);
+  }
+};
+
+struct BlockG4 : Zeroed32<false> {
+  static constexpr int kBytes = 19, kMaxCode = 15;
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    emit_nibbles32(b + 48, emit);
+  }
+};
+
+struct BlockG8 : Zeroed32<true> {
+  static constexpr int kBytes = 35, kMaxCode = 128;
+  template <int C, class Emit>
+  static inline void chunk(const uint8_t* b, Emit&& emit) {
+    HOB_UNROLL for (int u = 0; u < 8; u++) emit(u, bload(b + 48 + 64 * u));
   }
 };

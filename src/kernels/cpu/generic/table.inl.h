@@ -50,7 +50,11 @@
                    HOB_NO_KERNELS_8,                                                             \
                    HOB_NO_KERNELS_8,                                                             \
                    /*112*/ mul_panels<BlockQ2_1>,                                                \
-                   mul_panels<BlockQ3_0>},                                                       \
+                   mul_panels<BlockQ3_0>,                                                        \
+                   mul_panels<BlockG2>,                                                          \
+                   mul_panels<BlockG3>,                                                          \
+                   mul_panels<BlockG4>,                                                          \
+                   mul_panels<BlockG8>},                                                         \
     .mul_rows_f32 = mul_rows<LoadF32>, .mul_rows_f16 = mul_rows<LoadF16>,                        \
     .mul_rows_bf16 = mul_rows<LoadBf16>, .rms_norm = rms_norm, .layer_norm = layer_norm,         \
     .gated_unit = {gated_unit<SiluUnit>, gated_unit<GeluUnit>, gated_unit<GeluF16Unit>,          \
