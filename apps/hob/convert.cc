@@ -57,6 +57,10 @@ void run(const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   const HfCheckpoint checkpoint = HfCheckpoint::open(o.dir, o.type);
   check_output(o, checkpoint);
+  if (checkpoint.unpacked())
+    note(o.quiet,
+         "hob: note: the quantised layers become f16: GGUF has no type for them as they are; the "
+         "folder itself runs without loss");
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), like a full disk
   // Patient: a second Ctrl-C must not end the program before the unfinished file is gone.
   const Interrupt interrupt = install_interrupt(true);

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "hf/packing_config.h"
 #include "text/hf_tokenizer.h"
 
 namespace hob {
@@ -28,11 +29,15 @@ uint64_t file_type_of(const std::vector<HfTensor>& tensors) {
   return most->number;
 }
 
-void check_quantisation(const HfFields& c) {
-  const auto quantisation = c.find_object("quantization_config");
-  if (!quantisation) return;
-  if (quantisation->find_string("quant_method") != "mxfp4")
-    quantisation->not_supported("quant_method", "none or mxfp4");
+// Old GPTQ checkpoints say it in a file of its own.
+std::optional<HfPacking> find_packing(const std::string& dir, const HfConfig& config) {
+  if (const auto quantisation = config.fields().find_object("quantization_config"))
+    return read_packing(*quantisation);
+  const auto path = std::filesystem::path(dir) / "quantize_config.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return std::nullopt;
+  const Json json = read_config_file(path, "quantize_config.json");
+  return read_packing(HfFields({&json}, "quantize_config.json: "));
 }
 
 std::string name_of_folder(const std::string& dir) {
@@ -44,7 +49,6 @@ std::string name_of_folder(const std::string& dir) {
 
 Metadata hf_metadata(const HfConfig& config, const HfFamily& family, const std::string& name) {
   const HfFields fields = config.fields();
-  check_quantisation(fields);
   Metadata m;
   m.set("general.architecture", std::string(family.arch));
   m.set("general.type", std::string("model"));
@@ -62,11 +66,16 @@ HfCheckpoint HfCheckpoint::open(const std::string& dir, HfOutType out_type, bool
   config.set_defaults(family.defaults);
   HfCheckpoint c;
   c.metadata_ = hf_metadata(config, family, name_of_folder(dir));
+  const std::optional<HfPacking> packing = find_packing(dir, config);
+  if (packing && for_file && out_type == HfOutType::kAuto) {
+    out_type = HfOutType::kF16;
+    c.unpacked_ = true;
+  }
   const HfGeometry geometry = read_geometry(config.fields());
   c.set_ = std::make_unique<SafetensorsSet>(SafetensorsSet::open(dir));
   for (const HfComputed& t : rope_tensors(config.fields()))
     c.tensors_.push_back(computed_tensor(t));
-  for (HfTensor& t : plan_hf_tensors(geometry, family.rules(geometry), *c.set_, out_type))
+  for (HfTensor& t : plan_hf_tensors(geometry, family.rules(geometry), *c.set_, out_type, packing))
     c.tensors_.push_back(std::move(t));
   c.metadata_.set("general.file_type", file_type_of(c.tensors_));
   add_tokenizer(dir, c.metadata_, for_file);

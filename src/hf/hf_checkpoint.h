@@ -24,6 +24,8 @@ class HfCheckpoint {
   const std::vector<HfTensor>& tensors() const { return tensors_; }
   const std::vector<std::string>& files() const { return set_->files(); }
   uint64_t total_bytes() const { return set_->total_bytes(); }
+  // Quantised layers become f16, because a GGUF file has no type that holds them as they are.
+  bool unpacked() const { return unpacked_; }
 
   // As read_hf_rows(). From one thread at a time.
   void read_rows(const HfTensor& tensor, int64_t first, int64_t n, std::span<std::byte> dst) const {
@@ -34,6 +36,7 @@ class HfCheckpoint {
   Metadata metadata_;
   std::unique_ptr<SafetensorsSet> set_;  // the tensors point into it
   std::vector<HfTensor> tensors_;
+  bool unpacked_ = false;
 };
 
 // All keys but the tokenizer's and general.file_type. `name`: general.name.

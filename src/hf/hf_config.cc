@@ -1,5 +1,7 @@
 #include "hf/hf_config.h"
 
+#include <algorithm>
+
 #include <filesystem>
 
 #include "base/error.h"
@@ -128,6 +130,14 @@ std::optional<HfFields> HfFields::find_object(std::string_view key) const {
   return HfFields({value}, fmt::format("{}{}.", path_, key));
 }
 
+std::vector<std::string> HfFields::keys() const {
+  std::vector<std::string> keys;
+  for (const Json* object : objects_)
+    for (const auto& [key, value] : object->items())
+      if (std::ranges::find(keys, key) == keys.end()) keys.push_back(key);
+  return keys;
+}
+
 int64_t HfFields::get_int(std::string_view key, HfRange range) const {
   const auto value = find_int(key, range);
   if (!value) refuse(key, fmt::format("a whole number from {} to {}", range.min, range.max));
@@ -145,6 +155,10 @@ std::optional<int64_t> HfFields::find_int_of(std::initializer_list<const char*> 
   for (const char* key : keys)
     if (const auto value = find_int(key, range)) return value;
   return std::nullopt;
+}
+
+Json read_config_file(const std::string& path, const char* name) {
+  return hob::parse(read_small_file(path, kMaxConfigBytes), name);
 }
 
 HfConfig HfConfig::parse(std::string_view config, std::string_view generation) {

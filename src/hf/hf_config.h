@@ -39,6 +39,8 @@ class HfFields {
   std::optional<std::vector<double>> find_floats(std::string_view key) const;
   std::optional<std::vector<std::string>> find_strings(std::string_view key) const;
   std::optional<HfFields> find_object(std::string_view key) const;
+  std::vector<std::string> keys() const;  // of all objects, each once
+  bool empty() const { return keys().empty(); }
 
   int64_t get_int(std::string_view key, HfRange range) const;
   double get_float(std::string_view key, double min = -1e30, double max = 1e30) const;
@@ -55,6 +57,9 @@ class HfFields {
   std::vector<const Json*> objects_;
   std::string path_;
 };
+
+// A small JSON object in a file of the checkpoint; errors name it `name`.
+Json read_config_file(const std::string& path, const char* name);
 
 class HfConfig {
  public:

@@ -9,6 +9,7 @@
 
 #include "hf/hf_family.h"
 #include "hf/hf_rope.h"
+#include "hf/packed_rows.h"
 #include "hf/safetensors.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
@@ -37,7 +38,9 @@ struct HfItemMap {
 
 struct HfSource {
   const SafeTensor* data = nullptr;
-  const SafeTensor* scales = nullptr;  // MXFP4
+  const SafeTensor* scales = nullptr;  // MXFP4, packed
+  const SafeTensor* zeros = nullptr;   // packed: PackedLinear
+  const SafeTensor* groups = nullptr;
 };
 
 struct HfTensor {
@@ -47,7 +50,9 @@ struct HfTensor {
   // Equal shares of the tensor, one after the other (experts); empty: `values` are the tensor.
   std::vector<HfSource> sources;
   HfItemMap map;
-  int64_t d_source = 1;  // numbers in an item of a source
+  int64_t d_source = 1;              // numbers in an item of a source
+  std::optional<HfPacking> packing;  // the sources are PackedLinear's arrays, items its rows
+  int64_t packed_rows = 0;           // of a source
   float shift = 0;
   std::vector<float> values;
 
@@ -56,9 +61,10 @@ struct HfTensor {
 
 // Finds every tensor of the family in the checkpoint. Strict: everything must be there and have its
 // shape, and nothing may be left over but what is known to be of no use. The result points into
-// `set`.
+// `set`. `packing`: how quantised layers are packed, if the checkpoint has any.
 std::vector<HfTensor> plan_hf_tensors(const HfGeometry& geometry, const HfRules& rules,
-                                      const SafetensorsSet& set, HfOutType out_type);
+                                      const SafetensorsSet& set, HfOutType out_type,
+                                      const std::optional<HfPacking>& packing = std::nullopt);
 HfTensor computed_tensor(const HfComputed& computed);
 
 // Gives bytes of a source, from byte `offset` of the tensor on.

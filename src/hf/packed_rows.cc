@@ -51,8 +51,7 @@ class Reader {
     if (!p_.has_zeros) return 1u << (p_.bits - 1);
     switch (p_.method) {
       case HfPackMethod::kGptq:
-        return (bits_along_row(l_.zeros, g, n, words(l_.n_out)) + (p_.zeros_less_one ? 1 : 0)) &
-               mask_;
+        return gptq_zero(bits_along_row(l_.zeros, g, n, words(l_.n_out)));
       case HfPackMethod::kAwq:
         return nibble(l_.zeros, g, n);
       case HfPackMethod::kCompressedTensors:
@@ -62,8 +61,8 @@ class Reader {
   }
 
   float scale(int64_t g, int64_t n) const {
-    const int64_t i = p_.method == HfPackMethod::kCompressedTensors ? n * n_groups() + g
-                                                                    : g * l_.n_out + n;
+    const int64_t i =
+        p_.method == HfPackMethod::kCompressedTensors ? n * n_groups() + g : g * l_.n_out + n;
     float s = 0;
     switch (l_.scale_type) {
       case SafeType::kF16:
@@ -107,6 +106,12 @@ class Reader {
   int64_t n_groups() const { return l_.n_in / group_; }
 
  private:
+  // The first format stores zero - 1. A 0 became all ones, and the tools that wrote such files read
+  // it back as 0; but not with 3 bits, where they read 8.
+  uint32_t gptq_zero(uint32_t stored) const {
+    if (!p_.zeros_less_one) return stored;
+    return p_.bits == 3 ? stored + 1 : (stored + 1) & mask_;
+  }
   int64_t words(int64_t n) const { return n * p_.bits / 32; }
 
   // Code i of column `column`, packed along the columns of an array that is `width` words wide.
@@ -138,10 +143,11 @@ class Reader {
 uint16_t exact_half(const PackedLinear& l, float scale) {
   const uint16_t half = f32_to_f16(scale);
   if (f16_to_f32(half) != scale)
-    fail(Code::kUnimplemented,
-         "[hf] {}: expected scales that f16 can hold, file has {}: 'hob convert DIR OUT.gguf' makes "
-         "a plain file of it",
-         printable(l.name), scale);
+    fail(
+        Code::kUnimplemented,
+        "[hf] {}: expected scales that f16 can hold, file has {}: 'hob convert DIR OUT.gguf' makes "
+        "a plain file of it",
+        printable(l.name), scale);
   return half;
 }
 

@@ -63,8 +63,11 @@ DType own_type(const SafeTensor& t) {
 }
 
 DType choose_type(const HfTensor& out, HfOutType type) {
-  const DType own = own_type(*out.sources.front().data);
   if (must_be_f32(out.name, out.shape)) return DType::kF32;
+  const bool blocks = out.packing && out.map.column_items == 0;  // transposed ones are taken apart
+  const DType own = blocks        ? packed_type(*out.packing)
+                    : out.packing ? DType::kF32
+                                  : own_type(*out.sources.front().data);
   switch (type) {
     case HfOutType::kAuto:
       return own;
@@ -82,8 +85,9 @@ DType choose_type(const HfTensor& out, HfOutType type) {
 
 class Planner {
  public:
-  Planner(const HfGeometry& geometry, const SafetensorsSet& set, HfOutType out_type)
-      : g_(geometry), set_(set), out_type_(out_type) {
+  Planner(const HfGeometry& geometry, const SafetensorsSet& set, HfOutType out_type,
+          const std::optional<HfPacking>& packing)
+      : g_(geometry), set_(set), out_type_(out_type), packing_(packing) {
     for (const SafeTensor& t : set.tensors())
       if (!by_name_.emplace(canonical(t.name), &t).second)
         fail(Code::kDataLoss, "[hf] {}: expected once, the checkpoint has it twice",
@@ -124,7 +128,7 @@ class Planner {
       if (!optional) missing_.emplace(name, fill_in(rule.hf, layer, 0) + suffix(rule));
       return;
     }
-    for (const HfSource& s : sources) check(rule, s);
+    for (const HfSource& s : sources) is_packed(s) ? check_packed(rule, s) : check(rule, s);
     check_same_type(sources);
     out_.push_back(make(rule, name, std::move(sources)));
     done_.insert(name);
@@ -139,9 +143,16 @@ class Planner {
     std::vector<HfSource> sources;
     for (int expert = 0; expert < n; expert++) {
       const std::string name = fill_in(rule.hf, layer, expert);
-      const HfSource s{take(name + suffix(rule), expert),
-                       rule.mxfp4 ? take(name + "_scales", expert) : nullptr};
-      if (!s.data) return {};
+      HfSource s;
+      s.data = take(name + suffix(rule));
+      if (rule.mxfp4) s.scales = take(name + "_scales");
+      if (!s.data) {
+        const std::optional<HfSource> packed = take_packed(name);
+        if (packed) sources.push_back(*packed);
+        if (packed) continue;
+        if (expert > 0) refuse_missing_expert(name);
+        return {};
+      }
       if (rule.mxfp4 && !s.scales)
         fail(Code::kDataLoss, "[hf] {}_scales: expected beside {}_blocks, there is none", name,
              name);
@@ -150,14 +161,41 @@ class Planner {
     return sources;
   }
 
-  const SafeTensor* take(const std::string& name, int expert) {
+  const SafeTensor* take(const std::string& name) {
     const SafeTensor* t = find(name);
     if (t) used_.insert(t);
-    if (!t && expert > 0)
-      fail(Code::kDataLoss, "[hf] {}: expected {} experts in the layer, this one is missing", name,
-           g_.n_experts);
     return t;
   }
+
+  [[noreturn]] void refuse_missing_expert(const std::string& name) const {
+    fail(Code::kDataLoss, "[hf] {}: expected {} experts in the layer, this one is missing", name,
+         g_.n_experts);
+  }
+
+  // The arrays that stand for `X.weight` in a quantised layer.
+  std::optional<HfSource> take_packed(const std::string& weight) {
+    constexpr std::string_view kWeight = ".weight";
+    if (!packing_ || !weight.ends_with(kWeight)) return std::nullopt;
+    const std::string base = weight.substr(0, weight.size() - kWeight.size());
+    const bool compressed = packing_->method == HfPackMethod::kCompressedTensors;
+    HfSource s;
+    s.data = take(base + (compressed ? ".weight_packed" : ".qweight"));
+    if (!s.data) return std::nullopt;
+    s.scales = take_beside(base, compressed ? ".weight_scale" : ".scales");
+    if (packing_->has_zeros)
+      s.zeros = take_beside(base, compressed ? ".weight_zero_point" : ".qzeros");
+    s.groups = take(base + (compressed ? ".weight_g_idx" : ".g_idx"));
+    if (compressed) take(base + ".weight_shape");
+    return s;
+  }
+  const SafeTensor* take_beside(const std::string& base, const std::string& what) {
+    const SafeTensor* t = take(base + what);
+    if (!t)
+      fail(Code::kDataLoss, "[hf] {}{}: expected beside the layer's codes, there is none", base,
+           what);
+    return t;
+  }
+  bool is_packed(const HfSource& s) const { return packing_ && s.data->dtype == SafeType::kI32; }
 
   std::vector<int64_t> expected_shape(const HfRule& rule) const {
     std::vector<int64_t> dims;
@@ -181,6 +219,8 @@ class Planner {
              printable(s.data->name), name_of(first.dtype), name_of(s.data->dtype));
   }
 
+  void check_packed(const HfRule& rule, const HfSource& source) const;
+
   void check(const HfRule& rule, const HfSource& source) const {
     std::vector<int64_t> expected = expected_shape(rule);
     check_shape(*source.data, expected);
@@ -195,17 +235,53 @@ class Planner {
 
   HfTensor make(const HfRule& rule, const std::string& name, std::vector<HfSource> sources) const;
   HfItemMap make_map(const HfRule& rule, int64_t n_items) const;
+  bool is_zero_bias(const SafeTensor& t) const;
   void refuse_unused() const;
 
   const HfGeometry& g_;
   const SafetensorsSet& set_;
   HfOutType out_type_;
+  const std::optional<HfPacking> packing_;
   std::unordered_map<std::string, const SafeTensor*> by_name_;
   std::unordered_set<const SafeTensor*> used_;
   std::unordered_set<std::string> done_;        // GGUF names
   std::map<std::string, std::string> missing_;  // GGUF name -> the source it should come from
   std::vector<HfTensor> out_;
 };
+
+// The arrays' shapes follow from the layer's: PackedLinear.
+void Planner::check_packed(const HfRule& rule, const HfSource& s) const {
+  const HfPacking& p = *packing_;
+  const std::vector<int64_t> dims = expected_shape(rule);
+  const auto refuse = [&](std::string_view expected) {
+    fail(Code::kUnimplemented, "[hf] {}: expected {}, it is a layer [{}]", printable(s.data->name),
+         expected, fmt::join(dims, ","));
+  };
+  if (dims.size() != 2 || rule.mxfp4 || rule.transposed || rule.shift != 0)
+    refuse("no quantised tensor of this kind");
+  const int64_t n_out = dims[0], n_in = dims[1], n_groups = n_in / p.group_of(n_in);
+  if (n_in % 32 != 0 || n_in % p.group_of(n_in) != 0)
+    refuse("inputs that are a multiple of 32 and of the group");
+  if (n_out * p.bits % 32 != 0 && p.has_zeros) refuse("outputs that fill words of 32 bits");
+  const auto words = [&](int64_t n) { return n * p.bits / 32; };
+  std::vector<int64_t> codes{words(n_in), n_out}, zeros{n_groups, words(n_out)},
+      scales{n_groups, n_out};
+  if (p.method == HfPackMethod::kAwq) codes = {n_in, words(n_out)};
+  if (p.method == HfPackMethod::kCompressedTensors) {
+    codes = {n_out, words(n_in)};
+    zeros = {words(n_out), n_groups};
+    scales = {n_out, n_groups};
+  }
+  check_shape(*s.data, codes);
+  check_shape(*s.scales, scales);
+  if (s.zeros) check_shape(*s.zeros, zeros);
+  if (s.groups) check_shape(*s.groups, {n_in});
+  for (const SafeTensor* t : {s.data, s.zeros, s.groups})
+    if (t && t->dtype != SafeType::kI32)
+      fail(Code::kUnimplemented, "[hf] {}: expected I32, file has {}", printable(t->name),
+           name_of(t->dtype));
+  own_type(*s.scales);  // a float type
+}
 
 HfItemMap Planner::make_map(const HfRule& rule, int64_t n_items) const {
   HfItemMap m;
@@ -274,10 +350,25 @@ HfTensor Planner::make(const HfRule& rule, const std::string& name,
   }
   if (has(rule.hf, "{E}")) dims.insert(dims.begin(), static_cast<int64_t>(sources.size()));
   for (const int64_t d : dims) t.shape.dim[static_cast<size_t>(t.shape.n_dims++)] = d;
+  if (is_packed(sources.front())) {
+    t.packing = packing_;
+    t.packed_rows = n_items;
+  }
   t.sources = std::move(sources);
   t.shift = rule.shift;
   t.dtype = rule.mxfp4 ? DType::kMXFP4 : choose_type(t, out_type_);
   return t;
+}
+
+// GPTQ's tools write a bias of zeros beside layers that have none.
+bool Planner::is_zero_bias(const SafeTensor& t) const {
+  constexpr uint64_t kMost = 1 << 20;
+  constexpr std::string_view kBias = ".bias";
+  if (!packing_ || !t.name.ends_with(kBias) || t.n_bytes > kMost) return false;
+  if (!find(canonical(t.name.substr(0, t.name.size() - kBias.size()) + ".qweight"))) return false;
+  std::vector<std::byte> bytes(static_cast<size_t>(t.n_bytes));
+  set_.read(t, 0, bytes);
+  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
 }
 
 void Planner::refuse_unused() const {
@@ -285,7 +376,7 @@ void Planner::refuse_unused() const {
   std::string names;
   int n_unused = 0;
   for (const SafeTensor& t : set_.tensors()) {
-    if (used_.contains(&t) || is_ignorable(t.name)) continue;
+    if (used_.contains(&t) || is_ignorable(t.name) || is_zero_bias(t)) continue;
     if (n_unused++ < kMaxListed) names += (names.empty() ? "" : ", ") + printable(t.name);
   }
   if (n_unused > 0)
@@ -297,8 +388,9 @@ void Planner::refuse_unused() const {
 }  // namespace
 
 std::vector<HfTensor> plan_hf_tensors(const HfGeometry& geometry, const HfRules& rules,
-                                      const SafetensorsSet& set, HfOutType out_type) {
-  return Planner(geometry, set, out_type).plan(rules);
+                                      const SafetensorsSet& set, HfOutType out_type,
+                                      const std::optional<HfPacking>& packing) {
+  return Planner(geometry, set, out_type, packing).plan(rules);
 }
 
 HfTensor computed_tensor(const HfComputed& computed) {

@@ -1,5 +1,6 @@
 // Rows of a tensor from the places where its sources have them.
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/error.h"
@@ -35,21 +36,76 @@ void reorder_nibbles(const std::byte* src, std::byte* dst) {
   for (int64_t j = 0; j < kCodes; j++) dst[j] = element(j) | element(j + kCodes) << 4;
 }
 
+// A packed layer's rows in memory, as if the file had them: G blocks, or f32 where a transposed
+// tensor takes single numbers.
+class UnpackedSource {
+ public:
+  UnpackedSource(const HfFetch& fetch, const HfTensor& tensor) : fetch_(fetch), t_(tensor) {}
+
+  bool floats() const { return t_.map.column_items != 0 || t_.dtype == DType::kF32; }
+  DType type() const { return floats() ? DType::kF32 : packed_type(*t_.packing); }
+
+  void copy(const SafeTensor& codes, uint64_t offset, std::span<std::byte> dst) {
+    if (&codes != unpacked_) unpack(codes);
+    std::memcpy(dst.data(), rows_.data() + offset, dst.size());
+  }
+
+ private:
+  void unpack(const SafeTensor& codes) {
+    const HfSource& s = *std::ranges::find(t_.sources, &codes, &HfSource::data);
+    PackedLinear l{.packing = *t_.packing,
+                   .name = std::string_view(codes.name).substr(0, codes.name.rfind('.')),
+                   .n_out = t_.packed_rows,
+                   .n_in = t_.d_source,
+                   .codes = whole(s.data, arrays_[0]),
+                   .zeros = whole(s.zeros, arrays_[1]),
+                   .scales = whole(s.scales, arrays_[2]),
+                   .groups = whole(s.groups, arrays_[3]),
+                   .scale_type = s.scales->dtype};
+    rows_.resize(row_bytes(type(), t_.d_source) * static_cast<size_t>(t_.packed_rows));
+    if (floats()) {
+      std::vector<float> numbers(static_cast<size_t>(l.n_out * l.n_in));
+      unpack_floats(l, numbers.data());
+      std::memcpy(rows_.data(), numbers.data(), rows_.size());
+    } else {
+      unpack_rows(l, rows_.data());
+    }
+    unpacked_ = &codes;
+  }
+
+  std::span<const std::byte> whole(const SafeTensor* array, Bytes& bytes) const {
+    if (!array) return {};
+    bytes.resize(static_cast<size_t>(array->n_bytes));
+    fetch_(*array, 0, bytes);
+    return bytes;
+  }
+
+  const HfFetch& fetch_;
+  const HfTensor& t_;
+  const SafeTensor* unpacked_ = nullptr;
+  Bytes rows_;
+  std::array<Bytes, 4> arrays_;
+};
+
 class RowReader {
  public:
-  RowReader(const HfFetch& fetch, const HfTensor& tensor) : fetch_(fetch), t_(tensor) {
+  RowReader(const HfFetch& fetch, const HfTensor& tensor)
+      : fetch_(fetch), t_(tensor), unpacked_(fetch, tensor) {
     const int64_t n_out = t_.shape.n_elements() / static_cast<int64_t>(t_.sources.size());
     d_item_ = t_.map.column_items ? t_.map.column_items : t_.d_source;
     n_items_ = n_out / d_item_;
     const SafeTensor& data = *t_.sources.front().data;
-    item_bytes_ = t_.dtype == DType::kMXFP4
-                      ? t_.d_source / kBlock * kCodes
-                      : t_.d_source * static_cast<int64_t>(bytes_of(data.dtype));
+    if (t_.packing)
+      item_bytes_ = static_cast<int64_t>(row_bytes(unpacked_.type(), t_.d_source));
+    else if (t_.dtype == DType::kMXFP4)
+      item_bytes_ = t_.d_source / kBlock * kCodes;
+    else
+      item_bytes_ = t_.d_source * static_cast<int64_t>(bytes_of(data.dtype));
   }
 
   void read(int64_t first_row, int64_t n_rows, std::byte* dst) {
     if (t_.dtype == DType::kMXFP4) return read_mxfp4(first_row, n_rows, dst);
-    const DType from = float_type(t_.sources.front().data->dtype);
+    const DType from = t_.packing ? unpacked_.type() : float_type(t_.sources.front().data->dtype);
     const int64_t cols = t_.shape.cols(), per_row = cols / d_item_;
     const auto read_data = [&](std::byte* out) {
       gather_all(false, first_row * per_row, n_rows * per_row, out);
@@ -116,9 +172,11 @@ class RowReader {
     }
   }
 
-  int64_t read_items(const SafeTensor& source, int64_t item, int64_t n, std::byte* out) const {
+  int64_t read_items(const SafeTensor& source, int64_t item, int64_t n, std::byte* out) {
     const int64_t n_bytes = n * item_bytes_;
-    fetch_(source, static_cast<uint64_t>(item * item_bytes_), {out, static_cast<size_t>(n_bytes)});
+    const std::span<std::byte> dst(out, static_cast<size_t>(n_bytes));
+    const auto offset = static_cast<uint64_t>(item * item_bytes_);
+    t_.packing ? unpacked_.copy(source, offset, dst) : fetch_(source, offset, dst);
     return n_bytes;
   }
 
@@ -137,7 +195,7 @@ class RowReader {
 
   int64_t columns(const SafeTensor& source, int64_t slab, int64_t i, int64_t n, std::byte* out) {
     const HfItemMap& m = t_.map;
-    const auto d = static_cast<int64_t>(bytes_of(source.dtype));
+    const int64_t d = item_bytes_ / t_.d_source;
     buffer_.resize(static_cast<size_t>(m.column_items * item_bytes_));
     read_items(source, slab * m.pitch, m.column_items, buffer_.data());
     for (int64_t k = 0; k < n; k++)
@@ -154,12 +212,14 @@ class RowReader {
   int64_t n_items_ = 0;     // of the result, from one source
   int64_t item_bytes_ = 0;  // of a source
   Bytes buffer_;
+  UnpackedSource unpacked_;
 };
 
 }  // namespace
 
 int64_t hf_piece_rows(const HfTensor& t) {
   constexpr uint64_t kPieceBytes = 4 << 20;
+  if (t.packing) return t.shape.rows() / static_cast<int64_t>(t.sources.size());
   if (t.map.column_items) return t.map.taken;
   const auto fit = static_cast<int64_t>(std::max<uint64_t>(1, kPieceBytes / t.row_bytes()));
   return std::min(fit, t.shape.rows());
@@ -169,7 +229,7 @@ std::optional<HfPlace> find_hf_rows(const HfTensor& t, int64_t first, int64_t n)
   HOB_CHECK(first >= 0 && n >= 1 && first + n <= t.shape.rows());
   const HfItemMap& m = t.map;
   const bool in_order = m.stride == 1 && !m.rotary && m.column_items == 0 && t.shift == 0;
-  if (t.sources.empty() || t.dtype == DType::kMXFP4 || !in_order) return std::nullopt;
+  if (t.sources.empty() || t.dtype == DType::kMXFP4 || t.packing || !in_order) return std::nullopt;
   if (t.dtype != float_type(t.sources.front().data->dtype)) return std::nullopt;
   const int64_t per_row = t.shape.cols() / t.d_source;  // 1, but for biases
   const int64_t n_items = t.shape.rows() * per_row / static_cast<int64_t>(t.sources.size());
@@ -209,7 +269,10 @@ std::vector<HfSourceRange> find_hf_ranges(const HfTensor& t, int64_t first, int6
                         static_cast<uint64_t>((high - low) * item_bytes)});
     };
     const HfSource& s = t.sources[static_cast<size_t>(source)];
-    if (s.scales) {
+    if (t.packing) {
+      for (const SafeTensor* array : {s.data, s.zeros, s.scales, s.groups})
+        if (array) ranges.push_back({array, 0, array->n_bytes});
+    } else if (s.scales) {
       add(*s.data, t.d_source / kBlock * kCodes);
       add(*s.scales, t.d_source / kBlock);
     } else {

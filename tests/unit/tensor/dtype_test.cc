@@ -23,7 +23,7 @@ TEST(DTypeTable, EveryRowIsFoundByIdAndName) {
     EXPECT_EQ(row.quantised(), row.block > 1);
     names.insert(row.name);
   }
-  EXPECT_EQ(names.size(), 18u);
+  EXPECT_EQ(names.size(), 22u);
 }
 
 TEST(DTypeTable, UnsupportedTypesHaveNamesButNoRow) {
