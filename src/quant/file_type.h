@@ -10,9 +10,9 @@ namespace hob {
 
 struct FileType {
   std::string_view name;
-  uint32_t id;  // general.file_type. Ref: research notes, serving §3.2
-  DType base;   // of the tensors that the mixture does not name
-  char size;    // 'S', 'M', 'L'; 0: the name has no mixture
+  uint32_t id;                // general.file_type. Ref: research notes, serving §3.2
+  DType base;                 // of the tensors that the mixture does not name
+  char size;                  // 'S', 'M', 'L'; 0: the name has no mixture
   bool experts_only = false;  // MXFP4_MOE: all else is Q8_0
 };
 

@@ -38,9 +38,9 @@ std::vector<Rule> compile(const std::vector<std::pair<std::string, DType>>& tens
 // Small or fragile tensors keep their type: vectors, norms, routers, convolutions.
 bool may_change(const RawTensor& tensor) {
   if (tensor.shape.rows() < 2 || !tensor.name.ends_with("weight")) return false;
-  constexpr const char* kKept[] = {"_norm.weight", "ffn_gate_inp.weight", "ssm_conv1d",
-                                   "shortconv.conv.weight", "position_embd.weight",
-                                   "token_types.weight"};
+  constexpr const char* kKept[] = {"_norm.weight",         "ffn_gate_inp.weight",
+                                   "ssm_conv1d",           "shortconv.conv.weight",
+                                   "position_embd.weight", "token_types.weight"};
   return std::none_of(std::begin(kKept), std::end(kKept), [&](const char* part) {
     return tensor.name.find(part) != std::string::npos;
   });

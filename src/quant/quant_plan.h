@@ -14,7 +14,7 @@ struct QuantPlanOptions {
   const FileType* type = nullptr;
   std::vector<std::pair<std::string, DType>> tensor_types;  // the first expression that is found
   std::optional<DType> output_type, token_embedding_type;
-  bool pure = false;           // the base type for all, no mixture
+  bool pure = false;            // the base type for all, no mixture
   bool has_importance = false;  // mixtures spend fewer bits where an importance matrix helps
 };
 

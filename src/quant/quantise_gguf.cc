@@ -189,9 +189,9 @@ uint64_t quantised_bytes(const GgufFile& model, const FileType& type,
 }
 
 QuantiseResult quantise_gguf(const GgufFile& model, const FileType& type,
-                             const std::vector<QuantStep>& steps, const ImportanceMatrix* importance,
-                             const std::string& out, ThreadPool& pool,
-                             const QuantiseProgress& progress) {
+                             const std::vector<QuantStep>& steps,
+                             const ImportanceMatrix* importance, const std::string& out,
+                             ThreadPool& pool, const QuantiseProgress& progress) {
   const GgufWriter writer = make_writer(model, type, steps);
   const std::string header = writer.header();
   const Layout layout = lay_out(writer, steps);

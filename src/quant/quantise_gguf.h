@@ -25,9 +25,9 @@ using QuantiseProgress = std::function<void(uint64_t done, uint64_t total, uint6
 // depend on the machine or the number of threads. Throws Error(kDataLoss) for weights that are not
 // finite, kIo and kResourceExhausted.
 QuantiseResult quantise_gguf(const GgufFile& model, const FileType& type,
-                             const std::vector<QuantStep>& steps, const ImportanceMatrix* importance,
-                             const std::string& out, ThreadPool& pool,
-                             const QuantiseProgress& progress);
+                             const std::vector<QuantStep>& steps,
+                             const ImportanceMatrix* importance, const std::string& out,
+                             ThreadPool& pool, const QuantiseProgress& progress);
 
 // Bytes of the file that it would write.
 uint64_t quantised_bytes(const GgufFile& model, const FileType& type,

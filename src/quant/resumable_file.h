@@ -24,7 +24,7 @@ class ResumableFile {
 
   size_t n_done() const { return n_done_; }  // pieces; write_next() continues with this one
   uint64_t bytes_found() const { return bytes_found_; }  // of an earlier run
-  bool discarded() const { return discarded_; }  // there was an earlier run of another kind
+  bool discarded() const { return discarded_; }          // there was an earlier run of another kind
   // The bytes of piece n_done().
   void write_next(std::span<const std::byte> bytes);
   // All pieces are written: the beginning, then the name.

@@ -11,8 +11,8 @@
 namespace hob::search {
 
 // A set of codes: the nearest to x / scale; as blocks store it; and how the search starts: the
-// largest weight falls on kTop, kTop + kTopStep, ...: between a little beyond the last code and well
-// beyond it, where it saturates and the others get finer steps.
+// largest weight falls on kTop, kTop + kTopStep, ...: between a little beyond the last code and
+// well beyond it, where it saturates and the others get finer steps.
 
 // -kHalf .. kHalf - 1, stored without sign.
 template <int kHalf>

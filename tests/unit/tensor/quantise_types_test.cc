@@ -48,9 +48,10 @@ struct Bound {
   DType type;
   double error;  // relative, of these weights; ggml's own is above (tools/compare_quantisers.py)
 };
-constexpr Bound kBounds[] = {{DType::kQ4_1, 0.085},   {DType::kQ5_0, 0.057},  {DType::kQ5_1, 0.042},
-                             {DType::kQ5_K, 0.043},   {DType::kQ6_K, 0.023},  {DType::kIQ4_NL, 0.092},
-                             {DType::kIQ4_XS, 0.093}, {DType::kMXFP4, 0.129}, {DType::kQ8_0, 0.0075}};
+constexpr Bound kBounds[] = {
+    {DType::kQ4_1, 0.085},   {DType::kQ5_0, 0.057},  {DType::kQ5_1, 0.042},
+    {DType::kQ5_K, 0.043},   {DType::kQ6_K, 0.023},  {DType::kIQ4_NL, 0.092},
+    {DType::kIQ4_XS, 0.093}, {DType::kMXFP4, 0.129}, {DType::kQ8_0, 0.0075}};
 
 TEST(QuantiseTypes, ErrorIsSmall) {
   for (const Bound& bound : kBounds) {
@@ -95,9 +96,10 @@ TEST(QuantiseTypes, ZerosStayZeros) {
 TEST(QuantiseTypes, ValuesOfTheFormatComeBack) {
   Floats x(kCols);
   for (const auto& [type, values] :
-       {std::pair{DType::kIQ4_NL, Floats{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38,
-                                         53, 69, 89, 113}},
-        std::pair{DType::kMXFP4, Floats{0, 1, 2, 3, 4, 6, 8, 12, -1, -2, -3, -4, -6, -8, -12, 0}}}) {
+       {std::pair{DType::kIQ4_NL,
+                  Floats{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}},
+        std::pair{DType::kMXFP4,
+                  Floats{0, 1, 2, 3, 4, 6, 8, 12, -1, -2, -3, -4, -6, -8, -12, 0}}}) {
     for (size_t i = 0; i < kCols; i++) x[i] = values[i % 16] * 0.0078125f;
     EXPECT_LT(error(type, x, search(type, x, kEqual), kEqual), 1e-6) << dtype_info(type).name;
   }
