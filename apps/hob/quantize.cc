@@ -68,13 +68,15 @@ void check_output(const Options& o, const GgufFile& model) {
 
 void add_notes(const Options& o, const std::vector<QuantStep>& steps) {
   size_t n_requantised = 0;
+  std::map<std::string, int> fallbacks;  // the message, how many tensors
   for (const QuantStep& step : steps) {
     if (step.fell_back())
-      note(o.quiet, fmt::format("{}: {} instead of {}, whose blocks do not divide rows of {}",
-                                printable(step.tensor->name), dtype_info(step.to).name,
-                                dtype_info(step.wanted).name, step.tensor->shape.cols()));
+      fallbacks[fmt::format("{} instead of {}, whose blocks do not divide rows of {}",
+                            dtype_info(step.to).name, dtype_info(step.wanted).name,
+                            step.tensor->shape.cols())]++;
     n_requantised += !step.keep() && dtype_info(step.tensor->dtype).quantised();
   }
+  for (const auto& [text, n] : fallbacks) note(o.quiet, fmt::format("{} tensors: {}", n, text));
   if (n_requantised > 0)
     note(o.quiet,
          fmt::format("{} tensors are quantised already: quantising them again adds to their error; "

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "base/error.h"
 #include "tensor/affine_search.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
+#include "tensor/mxfp4_search.h"
 #include "tensor/quantise.h"
 #include "tensor/symmetric_search.h"
 
@@ -237,41 +237,6 @@ void quantise(const float* x, const float* importance, BlockIQ4_NL (&b)[kLanes])
   for (int lane = 0; lane < kLanes; lane++) put_nibbles_32(codes + 32 * lane, b[lane].qs);
 }
 
-// --- MXFP4 ---
-
-int mxfp4_index(float x) {  // of the value nearest to x
-  constexpr float kMiddles[] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};
-  int index = 0;
-  for (const float middle : kMiddles) index += std::fabs(x) > middle;
-  return index != 0 && x < 0 ? index + 8 : index;
-}
-
-void quantise_mxfp4(const float* x, const float* w, BlockMXFP4& b) {
-  float largest = 0;
-  for (int j = 0; j < kBlock32; j++) largest = std::max(largest, std::fabs(x[j]));
-  b = {};
-  if (largest == 0) return;
-  int exponent = 0;  // largest in [1/2, 1) * 2^exponent; values reach 12
-  std::frexp(largest, &exponent);
-  double best = std::numeric_limits<double>::infinity();
-  for (int power = exponent - 5; power <= exponent - 2; power++) {
-    const int e = power + 128;  // the reader's scale is 2^(e - 128) for the doubled values
-    if (e < 2 || e > 254) continue;
-    const float scale = std::ldexp(1.0f, power), inverse = std::ldexp(1.0f, -power);
-    uint8_t codes[kBlock32];
-    double error = 0;
-    for (int j = 0; j < kBlock32; j++) {
-      codes[j] = static_cast<uint8_t>(mxfp4_index(x[j] * inverse));
-      const double miss = x[j] - scale * static_cast<float>(kMXFP4Values[codes[j]]);
-      error += static_cast<double>(w[j]) * miss * miss;
-    }
-    if (!(error < best)) continue;
-    best = error;
-    b.e = static_cast<uint8_t>(e);
-    put_nibbles_32(codes, b.qs);
-  }
-}
-
 // --- Rows ---
 
 // What the search works on at once: a 256-block, or four blocks of 32.
@@ -354,14 +319,15 @@ void plain_q8_0(const float* src, int64_t n, const float*, std::byte* dst) {
   }
 }
 
-// The scale is a power of two: a few are tried, in the order of their number.
 void mxfp4(const float* src, int64_t n, const float* importance, std::byte* dst) {
   Unit unit;
   for (int64_t i = 0; i < n; i += kBlock32, dst += sizeof(BlockMXFP4)) {
     unit.load_weights(src + i, kBlock32);
     unit.load_importance(importance ? importance + i : nullptr, kBlock32, kBlock32);
+    uint8_t codes[kBlock32];
     BlockMXFP4 b;
-    quantise_mxfp4(unit.x, unit.w, b);
+    b.e = search_mxfp4(unit.x, unit.w, codes);
+    put_nibbles_32(codes, b.qs);
     std::memcpy(dst, &b, sizeof b);
   }
 }
