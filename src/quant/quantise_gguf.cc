@@ -97,7 +97,7 @@ bool prefers_equal(DType type) { return type != DType::kQ2_K && type != DType::k
 class PieceQuantiser {
  public:
   PieceQuantiser(const GgufFile& model, const ImportanceMatrix* importance, ThreadPool& pool)
-      : model_(model), importance_(importance), pool_(pool) {
+      : importance_(importance), pool_(pool) {
     for (const std::string& path : model.files())
       sources_.push_back(std::make_unique<FileSource>(path));
   }
@@ -170,7 +170,6 @@ class PieceQuantiser {
     }
   }
 
-  const GgufFile& model_;
   const ImportanceMatrix* importance_;
   ThreadPool& pool_;
   std::vector<std::unique_ptr<FileSource>> sources_;  // of the model's files
