@@ -27,6 +27,7 @@ constexpr Command kCommands[] = {
     {"show", "metadata, tensors and experts of a file", setup_show},
     {"convert", "write a folder of Hugging Face files as one GGUF file", setup_convert},
     {"families", "which models hob runs", setup_families},
+    {"quantize", "write a GGUF file with smaller tensor types", setup_quantize},
     {"trace", "record a model's routing; replay it, fit a policy, generate one", setup_trace},
     {"serve", "an OpenAI-compatible server for many users of one model", setup_serve},
     {"edge", "drafts here, has a server verify: its model's answers at fewer round trips",
@@ -37,7 +38,7 @@ constexpr Command kCommands[] = {
 
 // Part of the command line's contract, not built yet: named, so that nobody takes them for typing
 // errors.
-constexpr const char* kLater[] = {"quantize", "spec-server"};
+constexpr const char* kLater[] = {"spec-server"};
 
 constexpr int kFailed = 1, kBadUsage = 2;
 

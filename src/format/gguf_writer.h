@@ -45,14 +45,15 @@ class GgufWriter {
   void add(std::string_view name, DType dtype, const Shape& shape);
 
   const std::vector<Tensor>& tensors() const { return tensors_; }
+  // Everything before the first tensor, padded; the tensors follow, each padded to the alignment.
+  std::string header() const;
+  uint32_t alignment() const { return alignment_; }
 
   // Replaces `path` in one step (AtomicFile).
   void write(const std::string& path, const Fill& fill) const;
   void write(const Sink& out, const Fill& fill) const;
 
  private:
-  std::string header() const;
-
   uint32_t alignment_;
   std::vector<std::pair<std::string, GgufValue>> values_;
   std::vector<Tensor> tensors_;

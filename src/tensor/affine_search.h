@@ -63,7 +63,9 @@ AffineFit affine_solve(const Quad<G>& quad, const AffineSums& sums) {
 // Starts: the range of the group with a part of it cut off at either end. Few codes gain from deep
 // cuts (an outlier saturates, all others get finer steps), many codes hardly.
 template <int kMaxCode>
-inline constexpr float kCutStep = kMaxCode <= 3 ? 0.07f : 0.02f;
+inline constexpr float kCutStep = kMaxCode <= 3    ? 0.07f
+                                  : kMaxCode <= 15 ? 0.02f
+                                                   : 0.01f;
 constexpr int kCuts = 4;
 constexpr int kRefits = 3;
 

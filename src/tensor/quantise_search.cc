@@ -9,6 +9,7 @@
 #include "tensor/affine_search.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
+#include "tensor/mxfp4_search.h"
 #include "tensor/quantise.h"
 #include "tensor/symmetric_search.h"
 
@@ -56,7 +57,7 @@ void quantise(const float* x, const float* importance, BlockQ2_K& b) {
 }
 
 void quantise(const float* x, const float* importance, BlockQ3_K& b) {
-  SymmetricBlock<4, 32> block;
+  SymmetricBlock<EvenCodes<4>, 16, 32> block;
   block.search(x, importance);
   uint8_t codes[kBlock256];
   block.codes(codes);
@@ -73,20 +74,70 @@ void quantise(const float* x, const float* importance, BlockQ3_K& b) {
   b.d = f32_to_f16(block.d);
 }
 
+// Q4_K and Q5_K: eight groups; `block` has been searched.
+template <class AffineBlock, class Block>
+void put_scales_and_low_bits(const AffineBlock& block, const uint8_t* codes, Block& b) {
+  b = {};
+  for (int sub = 0; sub < 8; sub++) {
+    put_scale_min_6bit(b.scales, sub, integer(block.scales, sub), integer(block.mins, sub));
+    for (int l = 0; l < 32; l++) {
+      b.qs[32 * (sub / 2) + l] |= static_cast<uint8_t>((codes[32 * sub + l] & 15) << (sub % 2 * 4));
+    }
+  }
+  b.d = f32_to_f16(block.d);
+  b.dmin = f32_to_f16(block.dmin);
+}
+
 void quantise(const float* x, const float* importance, BlockQ4_K& b) {
   AffineBlock<32, 2, 15, 63> block;
   block.search(x, importance);
   uint8_t codes[kBlock256];
   block.codes(codes);
+  put_scales_and_low_bits(block, codes, b);
+}
+
+void quantise(const float* x, const float* importance, BlockQ5_K& b) {
+  AffineBlock<32, 2, 31, 63> block;
+  block.search(x, importance);
+  uint8_t codes[kBlock256];
+  block.codes(codes);
+  put_scales_and_low_bits(block, codes, b);
+  for (int i = 0; i < 256; i++) {
+    b.qh[i % 32] |= static_cast<uint8_t>((codes[i] >> 4) << (i / 32));
+  }
+}
+
+void quantise(const float* x, const float* importance, BlockQ6_K& b) {
+  SymmetricBlock<EvenCodes<32>, 16, 128> block;
+  block.search(x, importance);
+  uint8_t codes[kBlock256];
+  block.codes(codes);
+  b = {};
+  for (int i = 0; i < 256; i++) {
+    const int half = i / 128, run = i % 128 / 32, l = i % 32;
+    b.ql[64 * half + run % 2 * 32 + l] |= static_cast<uint8_t>((codes[i] & 15) << (run / 2 * 4));
+    b.qh[32 * half + l] |= static_cast<uint8_t>((codes[i] >> 4) << (2 * run));
+  }
+  for (int j = 0; j < 16; j++) b.scales[j] = static_cast<int8_t>(integer(block.scales, j));
+  b.d = f32_to_f16(block.d);
+}
+
+void quantise(const float* x, const float* importance, BlockIQ4_XS& b) {
+  SymmetricBlock<IQ4Codes, 32, 32> block;
+  block.search(x, importance);
+  uint8_t codes[kBlock256];
+  block.codes(codes);
   b = {};
   for (int sub = 0; sub < 8; sub++) {
-    put_scale_min_6bit(b.scales, sub, integer(block.scales, sub), integer(block.mins, sub));
-    for (int l = 0; l < 32; l++) {
-      b.qs[32 * (sub / 2) + l] |= static_cast<uint8_t>(codes[32 * sub + l] << (sub % 2 * 4));
+    const int scale = integer(block.scales, sub) + 32;
+    b.scales_l[sub / 2] |= static_cast<uint8_t>((scale & 15) << (sub % 2 * 4));
+    b.scales_h = static_cast<uint16_t>(b.scales_h | ((scale >> 4) << (2 * sub)));
+    for (int j = 0; j < 16; j++) {
+      const uint8_t* of_sub = codes + 32 * sub;
+      b.qs[16 * sub + j] = static_cast<uint8_t>(of_sub[j] | (of_sub[j + 16] << 4));
     }
   }
   b.d = f32_to_f16(block.d);
-  b.dmin = f32_to_f16(block.dmin);
 }
 
 // --- Types of 32 weights: four blocks are one quad ---
@@ -95,35 +146,66 @@ F4 through_half4(F4 x) {
   return F4{through_half(x[0]), through_half(x[1]), through_half(x[2]), through_half(x[3])};
 }
 
-void quantise(const float* x, const float* importance, BlockQ2_1 (&b)[kLanes]) {
+template <int kMaxCode, class Block>
+void quantise_affine(const float* x, const float* importance, Block (&b)[kLanes], uint8_t* codes) {
   Quad<32> quad;
   quad.load(x, importance);
-  const AffineFit fit = search_affine<3, false>(quad);
+  const AffineFit fit = search_affine<kMaxCode, false>(quad);
   const F4 d = through_half4(fit.scale);
   // The offset once more, for the scale as it is stored.
   const F4 m = through_half4(ratio4(quad.sum_wx - d * fit.sums.wq, quad.sum_w));
-  uint8_t codes[kLanes * 32];
-  affine_codes<3>(quad, d, m, codes);
+  affine_codes<kMaxCode>(quad, d, m, codes);
   for (int lane = 0; lane < kLanes; lane++) {
     b[lane].d = f32_to_f16(d[lane]);
     b[lane].m = f32_to_f16(m[lane]);
-    put_crumbs_32(codes + 32 * lane, b[lane].qs);
   }
 }
 
-template <int kHalf, class Block>
+void put_nibbles_32(const uint8_t* codes, uint8_t (&qs)[16]) {
+  for (int j = 0; j < 16; j++) {
+    qs[j] = static_cast<uint8_t>((codes[j] & 15) | ((codes[j + 16] & 15) << 4));
+  }
+}
+
+void put_fifth_bits_32(const uint8_t* codes, uint8_t (&qh)[4]) {
+  std::fill(std::begin(qh), std::end(qh), uint8_t{0});
+  for (int j = 0; j < 32; j++) qh[j / 8] |= static_cast<uint8_t>((codes[j] >> 4) << (j % 8));
+}
+
+void quantise(const float* x, const float* importance, BlockQ2_1 (&b)[kLanes]) {
+  uint8_t codes[kLanes * 32];
+  quantise_affine<3>(x, importance, b, codes);
+  for (int lane = 0; lane < kLanes; lane++) put_crumbs_32(codes + 32 * lane, b[lane].qs);
+}
+
+void quantise(const float* x, const float* importance, BlockQ4_1 (&b)[kLanes]) {
+  uint8_t codes[kLanes * 32];
+  quantise_affine<15>(x, importance, b, codes);
+  for (int lane = 0; lane < kLanes; lane++) put_nibbles_32(codes + 32 * lane, b[lane].qs);
+}
+
+void quantise(const float* x, const float* importance, BlockQ5_1 (&b)[kLanes]) {
+  uint8_t codes[kLanes * 32];
+  quantise_affine<31>(x, importance, b, codes);
+  for (int lane = 0; lane < kLanes; lane++) {
+    put_nibbles_32(codes + 32 * lane, b[lane].qs);
+    put_fifth_bits_32(codes + 32 * lane, b[lane].qh);
+  }
+}
+
+template <class Codes, class Block>
 void quantise_symmetric(const float* x, const float* importance, Block (&b)[kLanes],
                         uint8_t* codes) {
   Quad<32> quad;
   quad.load(x, importance);
-  const F4 d = through_half4(search_symmetric<kHalf>(quad).scale);
-  symmetric_codes<kHalf>(quad, d, codes);
+  const F4 d = through_half4(search_symmetric<Codes>(quad).scale);
+  symmetric_codes<Codes>(quad, d, codes);
   for (int lane = 0; lane < kLanes; lane++) b[lane].d = f32_to_f16(d[lane]);
 }
 
 void quantise(const float* x, const float* importance, BlockQ3_0 (&b)[kLanes]) {
   uint8_t codes[kLanes * 32];
-  quantise_symmetric<4>(x, importance, b, codes);
+  quantise_symmetric<EvenCodes<4>>(x, importance, b, codes);
   for (int lane = 0; lane < kLanes; lane++) {
     const uint8_t* of_lane = codes + 32 * lane;
     put_crumbs_32(of_lane, b[lane].qs);
@@ -136,13 +218,23 @@ void quantise(const float* x, const float* importance, BlockQ3_0 (&b)[kLanes]) {
 
 void quantise(const float* x, const float* importance, BlockQ4_0 (&b)[kLanes]) {
   uint8_t codes[kLanes * 32];
-  quantise_symmetric<8>(x, importance, b, codes);
+  quantise_symmetric<EvenCodes<8>>(x, importance, b, codes);
+  for (int lane = 0; lane < kLanes; lane++) put_nibbles_32(codes + 32 * lane, b[lane].qs);
+}
+
+void quantise(const float* x, const float* importance, BlockQ5_0 (&b)[kLanes]) {
+  uint8_t codes[kLanes * 32];
+  quantise_symmetric<EvenCodes<16>>(x, importance, b, codes);
   for (int lane = 0; lane < kLanes; lane++) {
-    const uint8_t* of_lane = codes + 32 * lane;
-    for (int j = 0; j < 16; j++) {
-      b[lane].qs[j] = static_cast<uint8_t>(of_lane[j] | (of_lane[j + 16] << 4));
-    }
+    put_nibbles_32(codes + 32 * lane, b[lane].qs);
+    put_fifth_bits_32(codes + 32 * lane, b[lane].qh);
   }
+}
+
+void quantise(const float* x, const float* importance, BlockIQ4_NL (&b)[kLanes]) {
+  uint8_t codes[kLanes * 32];
+  quantise_symmetric<IQ4Codes>(x, importance, b, codes);
+  for (int lane = 0; lane < kLanes; lane++) put_nibbles_32(codes + 32 * lane, b[lane].qs);
 }
 
 // --- Rows ---
@@ -227,6 +319,19 @@ void plain_q8_0(const float* src, int64_t n, const float*, std::byte* dst) {
   }
 }
 
+void mxfp4(const float* src, int64_t n, const float* importance, std::byte* dst) {
+  Unit unit;
+  for (int64_t i = 0; i < n; i += kBlock32, dst += sizeof(BlockMXFP4)) {
+    unit.load_weights(src + i, kBlock32);
+    unit.load_importance(importance ? importance + i : nullptr, kBlock32, kBlock32);
+    uint8_t codes[kBlock32];
+    BlockMXFP4 b;
+    b.e = search_mxfp4(unit.x, unit.w, codes);
+    put_nibbles_32(codes, b.qs);
+    std::memcpy(dst, &b, sizeof b);
+  }
+}
+
 using Quantiser = void (*)(const float* src, int64_t n, const float* importance, std::byte* dst);
 
 constexpr std::pair<DType, Quantiser> kQuantisers[] = {
@@ -237,6 +342,14 @@ constexpr std::pair<DType, Quantiser> kQuantisers[] = {
     {DType::kQ2_1, quantise_32<BlockQ2_1>},
     {DType::kQ3_0, quantise_32<BlockQ3_0>},
     {DType::kQ8_0, plain_q8_0},
+    {DType::kQ4_1, quantise_32<BlockQ4_1>},
+    {DType::kQ5_0, quantise_32<BlockQ5_0>},
+    {DType::kQ5_1, quantise_32<BlockQ5_1>},
+    {DType::kQ5_K, quantise_256<BlockQ5_K>},
+    {DType::kQ6_K, quantise_256<BlockQ6_K>},
+    {DType::kIQ4_NL, quantise_32<BlockIQ4_NL>},
+    {DType::kIQ4_XS, quantise_256<BlockIQ4_XS>},
+    {DType::kMXFP4, mxfp4},
 };
 
 Quantiser find_quantiser(DType type) {

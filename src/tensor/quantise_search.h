@@ -1,5 +1,5 @@
 #pragma once
-// Quantisers for low-precision copies: a search for the scales (and minima) that minimise
+// Quantisers for files and low-precision copies: a search for the scales (and minima) that minimise
 // sum w_j (x_j - x^_j)^2, group by group. Slower than quantise_row and with less error.
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace hob {
 
-bool can_quantise_search(DType type);  // Q2_K Q3_K Q4_K Q4_0 Q2_1 Q3_0; Q8_0 (plain)
+bool can_quantise_search(DType type);  // all but F32 F16 BF16; Q8_0 plain
 
 // Writes row_bytes(type, n) bytes to `dst` (any alignment); n must be a multiple of the type's
 // block. A NaN weight becomes 0, one beyond the largest half (65504) that half. Deterministic: the

@@ -1,11 +1,59 @@
 #pragma once
-// Groups with a scale alone: x^ = scale * code, code in -kHalf .. kHalf - 1. The negative side has
-// one code more, so the scale's sign matters: both are tried.
+// Groups with a scale alone: x^ = scale * code. The codes are not the same on both sides of zero,
+// so the scale's sign matters: both are tried.
 #include <algorithm>
+#include <array>
+#include <cmath>
 
+#include "tensor/blocks.h"
 #include "tensor/group_search.h"
 
 namespace hob::search {
+
+// A set of codes: the nearest to x / scale; as blocks store it; and how the search starts: the
+// largest weight falls on kTop, kTop + kTopStep, ...: between a little beyond the last code and
+// well beyond it, where it saturates and the others get finer steps.
+
+// -kHalf .. kHalf - 1, stored without sign.
+template <int kHalf>
+struct EvenCodes {
+  static constexpr float kTop = kHalf - 0.75f, kTopStep = kHalf <= 4 ? 0.25f : 0.35f;
+  static F4 nearest(F4 x) { return code4(x, -kHalf, kHalf - 1); }
+  static F4 stored(F4 x) { return nearest(x) + static_cast<float>(kHalf); }
+};
+
+// kIQ4Values, stored as their indices. Between two values the middle is a multiple of 1/2, so the
+// place of 2x among the whole numbers tells the nearest.
+struct IQ4Codes {
+  static constexpr float kTop = 104, kTopStep = 5;
+  static F4 nearest(F4 x) {
+    F4 out;
+    for (int i = 0; i < kLanes; i++) out[i] = kIQ4Values[index(x[i])];
+    return out;
+  }
+  static F4 stored(F4 x) {
+    F4 out;
+    for (int i = 0; i < kLanes; i++) out[i] = index(x[i]);
+    return out;
+  }
+
+ private:
+  static constexpr int kReach = 256;
+  static constexpr std::array<uint8_t, 2 * kReach> make_places() {
+    std::array<uint8_t, 2 * kReach> places = {};
+    for (int at = -kReach; at < kReach; at++) {  // 2x in [at, at + 1)
+      size_t best = 0;
+      while (best < 15 && at >= kIQ4Values[best] + kIQ4Values[best + 1]) best++;
+      places[static_cast<size_t>(at + kReach)] = static_cast<uint8_t>(best);
+    }
+    return places;
+  }
+  static uint8_t index(float x) {
+    static constexpr std::array<uint8_t, 2 * kReach> kPlaces = make_places();
+    const float inside = std::min(std::max(2 * x + kReach, 0.0f), 2.0f * kReach - 1);
+    return kPlaces[static_cast<size_t>(inside)];
+  }
+};
 
 struct SymmetricSums {
   F4 wcc, wxc;
@@ -25,11 +73,11 @@ struct SymmetricFit {
 };
 
 // Codes x * inverse, then the best scale for them.
-template <int kHalf, int G>
+template <class Codes, int G>
 SymmetricFit symmetric_fit(const Quad<G>& quad, F4 inverse) {
   SymmetricFit fit;
   for (int i = 0; i < G; i++) {
-    const F4 code = code4(quad.x[i] * inverse, -kHalf, kHalf - 1);
+    const F4 code = Codes::nearest(quad.x[i] * inverse);
     fit.sums.wcc += quad.w[i] * code * code;
     fit.sums.wxc += quad.wx[i] * code;
   }
@@ -38,26 +86,22 @@ SymmetricFit symmetric_fit(const Quad<G>& quad, F4 inverse) {
   return fit;
 }
 
-// Starts: the largest weight falls between a little beyond the last code and well beyond it, where
-// it saturates and the others get finer steps.
-template <int kHalf>
-inline constexpr float kTopStep = kHalf <= 4 ? 0.25f : 0.35f;
 constexpr int kTops = 12;
 constexpr int kSymmetricRefits = 2;
 
-template <int kHalf, int G>
+template <class Codes, int G>
 SymmetricFit search_symmetric(const Quad<G>& quad) {
   F4 largest = splat(0);
   for (int i = 0; i < G; i++) largest = max4(largest, abs4(quad.x[i]));
   SymmetricFit best;
   const F4 per_largest = ratio4(splat(1), largest);
   for (int i = 0; i < kTops; i++) {
-    const F4 inverse = per_largest * (kHalf - 0.75f + kTopStep<kHalf> * static_cast<float>(i));
-    best.keep_better(symmetric_fit<kHalf>(quad, inverse));
-    best.keep_better(symmetric_fit<kHalf>(quad, -inverse));
+    const F4 inverse = per_largest * (Codes::kTop + Codes::kTopStep * static_cast<float>(i));
+    best.keep_better(symmetric_fit<Codes>(quad, inverse));
+    best.keep_better(symmetric_fit<Codes>(quad, -inverse));
   }
   for (int i = 0; i < kSymmetricRefits; i++) {
-    best.keep_better(symmetric_fit<kHalf>(quad, ratio4(splat(1), best.scale)));
+    best.keep_better(symmetric_fit<Codes>(quad, ratio4(splat(1), best.scale)));
   }
   return best;
 }
@@ -66,12 +110,12 @@ struct SymmetricError {
   F4 error;
   SymmetricSums sums;
 };
-template <int kHalf, int G>
+template <class Codes, int G>
 SymmetricError symmetric_error(const Quad<G>& quad, F4 scale) {
   const F4 inverse = ratio4(splat(1), scale);
   SymmetricError out = {splat(0), {splat(0), splat(0)}};
   for (int i = 0; i < G; i++) {
-    const F4 code = code4(quad.x[i] * inverse, -kHalf, kHalf - 1);
+    const F4 code = Codes::nearest(quad.x[i] * inverse);
     const F4 miss = quad.x[i] - scale * code;
     out.error += quad.w[i] * miss * miss;
     out.sums.wcc += quad.w[i] * code * code;
@@ -80,29 +124,29 @@ SymmetricError symmetric_error(const Quad<G>& quad, F4 scale) {
   return out;
 }
 
-// As stored: without sign, 0 .. 2 * kHalf - 1.
-template <int kHalf, int G>
+// As stored.
+template <class Codes, int G>
 void symmetric_codes(const Quad<G>& quad, F4 scale, uint8_t* out) {
   const F4 inverse = ratio4(splat(1), scale);
   F4 codes[G];
   for (int i = 0; i < G; i++) {
-    codes[i] = code4(quad.x[i] * inverse, -kHalf, kHalf - 1) + static_cast<float>(kHalf);
+    codes[i] = Codes::stored(quad.x[i] * inverse);
   }
   store_codes<G>(codes, out);
 }
 
-// A 256-weight block of sixteen groups: x^ = d * scale * code, the scales whole numbers in
+// A 256-weight block of groups of kGroup: x^ = d * scale * code, the scales whole numbers in
 // -kHalfScale .. kHalfScale - 1.
-template <int kHalf, int kHalfScale>
+template <class Codes, int kGroup, int kHalfScale>
 class SymmetricBlock {
  public:
-  static constexpr int kQuads = 4, kGroup = 16;
+  static constexpr int kQuads = kBlock256 / (kGroup * kLanes);
 
   void search(const float* x, const float* importance) {
     float largest = 0;
     for (int k = 0; k < kQuads; k++) {
       quads_[k].load(x + k * kLanes * kGroup, importance + k * kLanes * kGroup);
-      fits_[k] = search_symmetric<kHalf>(quads_[k]);
+      fits_[k] = search_symmetric<Codes>(quads_[k]);
       sums_[k] = fits_[k].sums;
       for (int lane = 0; lane < kLanes; lane++) {
         const float scale = fits_[k].scale[lane];
@@ -116,7 +160,7 @@ class SymmetricBlock {
   }
   void codes(uint8_t* out) const {  // [256]
     for (int k = 0; k < kQuads; k++) {
-      symmetric_codes<kHalf>(quads_[k], d * scales[k], out + k * kLanes * kGroup);
+      symmetric_codes<Codes>(quads_[k], d * scales[k], out + k * kLanes * kGroup);
     }
   }
 
@@ -162,7 +206,7 @@ class SymmetricBlock {
       F4 error = splat(kWorst);
       for (int step = -1; step <= 1; step++) {
         const F4 scale = code4(from + static_cast<float>(step), -kHalfScale, kHalfScale - 1);
-        const SymmetricError found = symmetric_error<kHalf>(quads_[k], unit * scale);
+        const SymmetricError found = symmetric_error<Codes>(quads_[k], unit * scale);
         const I4 better = found.error < error;
         error = better ? found.error : error;
         to[k] = better ? scale : to[k];

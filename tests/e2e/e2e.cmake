@@ -12,7 +12,7 @@ if(TARGET hob AND NOT CMAKE_CROSSCOMPILING)
   # HOB_SANITIZE: a sanitizer's shadow memory is part of no plan and fits into no emulator.
   set(environment "PYTHONDONTWRITEBYTECODE=1;HOB_PRELOAD=${preload};HOB_SANITIZE=${HOB_SANITIZE}")
   list(APPEND environment "HOB_WANRELAY=$<TARGET_FILE:wanrelay>")
-  foreach(topic identity errors commands terminal pack convert folder trace precision serve draft edge memory faults wanrelay)
+  foreach(topic identity errors commands terminal pack convert folder quantize trace precision serve draft edge memory faults wanrelay)
     add_test(NAME e2e.${topic} COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/${topic}_test.py
              $<TARGET_FILE:hob> ${CMAKE_CURRENT_SOURCE_DIR}/data)
     set_tests_properties(e2e.${topic} PROPERTIES LABELS e2e TIMEOUT 900 ENVIRONMENT "${environment}")

@@ -29,8 +29,7 @@ class BadUsage(HobTest):
             self.refused(2, name, "run", MOE, "--raw", "-p", "x", flag, value)
 
     def test_what_comes_later_is_named(self):
-        for command in ["quantize", "spec-server"]:
-            self.refused(2, "not supported yet", command, "x", "--y")
+        self.refused(2, "not supported yet", "spec-server", "x", "--y")
 
     def test_expert_options(self):
         for flags in [["--precision", "low"], ["--quantiles", "97/67"], ["--quantiles", "1"], ["--thresholds", "0.5/1.5"],

@@ -1,0 +1,206 @@
+// hob quantize IN.gguf OUT.gguf --type T: the same model with smaller tensor types.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "base/cpu_info.h"
+#include "base/error.h"
+#include "base/size_parse.h"
+#include "command.h"
+#include "format/byte_source.h"
+#include "interrupt.h"
+#include "output.h"
+#include "quant/quantise_gguf.h"
+
+namespace hob::app {
+namespace {
+
+struct Options {
+  std::string in, out, type, output_type, token_embedding_type, imatrix;
+  std::vector<std::string> tensor_types;
+  int threads = 0;
+  bool pure = false, dry_run = false, json = false, quiet = false, force = false;
+};
+
+// "REGEX=TYPE"; an expression may contain '='.
+std::pair<std::string, DType> parse_tensor_rule(const std::string& text) {
+  const size_t at = text.rfind('=');
+  if (at == std::string::npos || at == 0)
+    throw UsageError(fmt::format("[usage] --tensor-type: expected REGEX=TYPE, got '{}'", text));
+  return {text.substr(0, at), parse_tensor_type(std::string_view(text).substr(at + 1))};
+}
+
+QuantPlanOptions plan_options(const Options& o) {
+  try {
+    QuantPlanOptions plan;
+    plan.type = &find_file_type(o.type);
+    for (const std::string& rule : o.tensor_types)
+      plan.tensor_types.push_back(parse_tensor_rule(rule));
+    if (!o.output_type.empty()) plan.output_type = parse_tensor_type(o.output_type);
+    if (!o.token_embedding_type.empty())
+      plan.token_embedding_type = parse_tensor_type(o.token_embedding_type);
+    plan.pure = o.pure;
+    plan.has_importance = !o.imatrix.empty();
+    return plan;
+  } catch (const Error& e) {  // a wrong word on the command line
+    throw UsageError(e.what());
+  }
+}
+
+void check_output(const Options& o, const GgufFile& model) {
+  std::error_code ignored;
+  std::vector<std::string> inputs = model.files();
+  if (!o.imatrix.empty()) inputs.push_back(o.imatrix);
+  for (const std::string& file : inputs)
+    if (std::filesystem::equivalent(o.out, file, ignored))
+      throw UsageError(
+          fmt::format("[usage] out: expected another file than the input, got {}", o.out));
+  if (!o.force && !o.dry_run && std::filesystem::exists(o.out, ignored))
+    fail(Code::kInvalidArgument,
+         "[quantize] {}: expected no file of this name, there is one: --force replaces it", o.out);
+}
+
+void add_notes(const Options& o, const std::vector<QuantStep>& steps) {
+  size_t n_requantised = 0;
+  std::map<std::string, int> fallbacks;  // the message, how many tensors
+  for (const QuantStep& step : steps) {
+    if (step.fell_back())
+      fallbacks[fmt::format("{} instead of {}, whose blocks do not divide rows of {}",
+                            dtype_info(step.to).name, dtype_info(step.wanted).name,
+                            step.tensor->shape.cols())]++;
+    n_requantised += !step.keep() && dtype_info(step.tensor->dtype).quantised();
+  }
+  for (const auto& [text, n] : fallbacks) note(o.quiet, fmt::format("{} tensors: {}", n, text));
+  if (n_requantised > 0)
+    note(o.quiet,
+         fmt::format("{} tensors are quantised already: quantising them again adds to their error; "
+                     "a file of F16, BF16 or F32 gives better results",
+                     n_requantised));
+}
+
+// What the matrix says nothing about is rounded as without one.
+void note_missing(const Options& o, const std::vector<QuantStep>& steps,
+                  const ImportanceMatrix& importance) {
+  size_t n_without = 0, n_experts = 0;
+  for (const QuantStep& step : steps) {
+    const RawTensor& tensor = *step.tensor;
+    if (step.keep() || !dtype_info(step.to).quantised()) continue;
+    const int64_t n = tensor.shape.n_dims > 2 ? tensor.shape[0] : 1;
+    int64_t n_here = 0;
+    for (int64_t e = 0; e < n; e++) n_here += importance.find(tensor, e) == nullptr;
+    n_without += n_here == n;
+    if (n_here < n) n_experts += static_cast<size_t>(n_here);
+  }
+  if (n_without + n_experts > 0)
+    note(o.quiet, fmt::format("{}: nothing about {} tensors and {} experts of others", o.imatrix,
+                              n_without, n_experts));
+}
+
+nlohmann::ordered_json type_counts(const std::vector<QuantStep>& steps) {
+  std::map<std::string_view, int> counts;
+  for (const QuantStep& step : steps) counts[dtype_info(step.to).name]++;
+  nlohmann::ordered_json out;
+  for (const auto& [name, n] : counts) out[std::string(name)] = n;
+  return out;
+}
+
+void print_dry_run(const Options& o, const std::vector<QuantStep>& steps, uint64_t n_bytes,
+                   uint64_t bytes_in) {
+  for (const QuantStep& step : steps) {
+    const RawTensor& t = *step.tensor;
+    const uint64_t to_bytes = row_bytes(step.to, t.shape.n_elements());
+    const std::string_view from = dtype_info(t.dtype).name, to = dtype_info(step.to).name;
+    if (o.json)
+      write_json({{"tensor", t.name}, {"from", from}, {"to", to}, {"bytes", to_bytes}});
+    else
+      write_out(fmt::format("{:<44} {:>18} {:>7} -> {:<7} {}\n", printable(t.name), t.shape.str(),
+                            from, to, format_size(to_bytes)));
+  }
+  if (o.json)
+    return write_json({{"bytes", n_bytes}, {"bytes_in", bytes_in}, {"types", type_counts(steps)}});
+  write_out(fmt::format("{} -> {}\n", format_size(bytes_in), format_size(n_bytes)));
+}
+
+void print_result(const Options& o, const FileType& type, const std::vector<QuantStep>& steps,
+                  const QuantiseResult& result, uint64_t bytes_in, double seconds) {
+  if (o.json)
+    return write_json({{"file", o.out},
+                       {"type", type.name},
+                       {"bytes", result.n_bytes},
+                       {"bytes_in", bytes_in},
+                       {"bytes_resumed", result.bytes_resumed},
+                       {"n_tensors", steps.size()},
+                       {"types", type_counts(steps)},
+                       {"seconds", seconds}});
+  write_out(fmt::format("{}: {}, {} -> {}; {:.1f} s\n", o.out, type.name, format_size(bytes_in),
+                        format_size(result.n_bytes), seconds));
+}
+
+void run(const Options& o) {
+  const auto start = std::chrono::steady_clock::now();
+  const QuantPlanOptions options = plan_options(o);
+  const GgufFile model = GgufFile::open(o.in);
+  check_output(o, model);
+  std::optional<ImportanceMatrix> importance;
+  if (!o.imatrix.empty()) importance = ImportanceMatrix::open(o.imatrix);
+  const std::vector<QuantStep> steps = plan_quantisation(model, options);
+  add_notes(o, steps);
+  if (importance) note_missing(o, steps, *importance);
+  if (o.dry_run)
+    return print_dry_run(o, steps, quantised_bytes(model, *options.type, steps),
+                         model.total_bytes());
+
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), like a full disk
+  const Interrupt interrupt = install_interrupt(true);
+  ThreadPool pool(o.threads ? o.threads : default_threads());
+  QuantiseResult result;
+  {
+    ProgressBar bar(o.quiet);
+    result = quantise_gguf(
+        model, *options.type, steps, importance ? &*importance : nullptr, o.out, pool,
+        [&](uint64_t done, uint64_t total, uint64_t before) {
+          if (interrupt.flag)
+            fail(Code::kCancelled, "[quantize] {}: interrupted; the same command continues", o.out);
+          bar.update_bytes("quantising", done, total, before);
+        });
+  }
+  if (result.discarded)
+    note(o.quiet, "an unfinished file of other inputs or options was thrown away");
+  if (result.bytes_resumed > 0)
+    note(o.quiet, fmt::format("continued after {}", format_size(result.bytes_resumed)));
+  const auto time = std::chrono::steady_clock::now() - start;
+  print_result(o, *options.type, steps, result, model.total_bytes(),
+               std::chrono::duration<double>(time).count());
+}
+
+}  // namespace
+
+Runner setup_quantize(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  app.add_option("in", o->in, "the GGUF file to read; of several shards: the first")->required();
+  app.add_option("out", o->out, "the GGUF file to write")->required();
+  app.add_option("--type", o->type, "Q4_K_M, Q6_K, Q8_0, IQ4_XS, MXFP4_MOE, F16, ...")->required();
+  app.add_option("--tensor-type", o->tensor_types,
+                 "REGEX=TYPE: another type for tensors with this in their name; the first counts")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--output-type", o->output_type, "type of the output matrix");
+  app.add_option("--token-embedding-type", o->token_embedding_type, "type of the token embedding");
+  app.add_option("--imatrix", o->imatrix, "importance of every input: llama.cpp's GGUF form");
+  app.add_flag("--pure", o->pure, "one type for all matrices, no mixture");
+  app.add_flag("--dry-run", o->dry_run, "print every tensor's type and the size; write nothing");
+  app.add_option("--threads", o->threads, "compute threads; default all cores")
+      ->check(number_in(1, 1024));
+  app.add_flag("--force", o->force, "replace OUT.gguf if it is there");
+  app.add_flag("--json", o->json, "one JSON object per line on stdout");
+  app.add_flag("--quiet", o->quiet, "no notes and no progress on stderr");
+  return [o] { run(*o); };
+}
+
+}  // namespace hob::app

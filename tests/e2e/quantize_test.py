@@ -1,0 +1,132 @@
+"""hob quantize: a smaller file that runs, or one clear line; an interrupted run continues to the same bytes."""
+import resource
+import signal
+import struct
+import subprocess
+import time
+
+from hob import *
+
+
+def write_gguf(path, tensors):
+    """F32 tensors of zeros but for a ramp at their start: [(name, [n_cols, n_rows, ...])]."""
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+
+    header, offset = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 1), 0
+    header += text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    sizes = []
+    for name, shape in tensors:
+        n = 1
+        for d in shape:
+            n *= d
+        header += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset)
+        sizes.append(4 * n)
+        offset += 4 * n
+    header += b"\0" * (-len(header) % 32)
+    with open(path, "wb") as file:
+        file.write(header)
+        for size in sizes:
+            start = file.tell()
+            file.write(struct.pack("<64f", *(i / 64 - 0.5 for i in range(64))))
+            file.truncate(start + size)
+            file.seek(start + size)
+
+
+class Quantizing(HobTest):
+    def setUp(self):
+        super().setUp()
+        self.out = self.tmp / "out.gguf"
+
+    def left(self):
+        return sorted(p.name for p in self.tmp.iterdir() if p.name.startswith("out"))
+
+    def test_the_file_runs(self):
+        for kind in ["Q8_0", "q4_k", "IQ4_XS", "F16", "MXFP4_MOE"]:
+            made = self.json_lines("quantize", MOE, self.out, "--type", kind, "--force", "--quiet")[0]
+            self.assertEqual(made["bytes"], self.out.stat().st_size)
+            self.assertEqual(made["bytes_resumed"], 0)
+            shown = self.json_lines("show", self.out)[0]
+            self.assertTrue(shown["runnable"])
+            self.ok("logits", self.out, "--tokens", "1,2,3", "--out", self.tmp / "logits.f32")
+        self.assertEqual(self.left(), ["out.gguf"])
+
+    def test_dry_run_says_what_would_be(self):
+        lines = self.json_lines("quantize", MOE, self.out, "--type", "Q5_K_M", "--dry-run", "--quiet",
+                                "--tensor-type", "blk.0.*_exps=Q8_0", "--pure")
+        self.assertEqual(self.left(), [])
+        types = {line["tensor"]: line["to"] for line in lines[:-1]}
+        self.assertEqual(types["blk.0.ffn_up_exps.weight"], "Q8_0")
+        self.assertEqual(types["blk.0.ffn_gate_inp.weight"], lines[0] and next(
+            line["from"] for line in lines if line.get("tensor") == "blk.0.ffn_gate_inp.weight"))
+        made = self.json_lines("quantize", MOE, self.out, "--type", "Q5_K_M", "--quiet",
+                               "--tensor-type", "blk.0.*_exps=Q8_0", "--pure")[0]
+        self.assertEqual(made["bytes"], lines[-1]["bytes"])
+        self.assertEqual(made["types"], lines[-1]["types"])
+
+    def test_requantising_is_noted(self):
+        done = hob("quantize", MOE, self.out, "--type", "Q8_0")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("quantised already", done.stderr.decode())
+
+    def test_bad_usage(self):
+        self.refused(2, "expected one of", "quantize", MOE, self.out, "--type", "Q4_X")
+        self.refused(2, "--type", "quantize", MOE, self.out)
+        for rule in ["attn_v", "=Q8_0", "attn_v=Q2_1", "attn_v=none"]:
+            self.refused(2, "expected", "quantize", MOE, self.out, "--type", "Q8_0", "--tensor-type", rule)
+        self.refused(1, "finds none", "quantize", MOE, self.out, "--type", "Q8_0", "--tensor-type", "nobody=Q4_0")
+        self.refused(1, "regular expression", "quantize", MOE, self.out, "--type", "Q8_0", "--tensor-type", "(=Q4_0")
+        self.refused(1, "none.gguf", "quantize", self.tmp / "none.gguf", self.out, "--type", "Q8_0")
+        self.refused(1, "[imatrix]", "quantize", MOE, self.out, "--type", "Q8_0", "--imatrix", MOE)
+        self.refused(1, "none/out", "quantize", MOE, self.tmp / "none" / "out.gguf", "--type", "Q8_0", "--quiet")
+        self.assertEqual(self.left(), [])
+
+    def test_files_are_kept(self):
+        copy = self.tmp / "in.gguf"
+        copy.write_bytes(MOE.read_bytes())
+        self.refused(2, "another file", "quantize", copy, copy, "--type", "Q8_0", "--force")
+        self.out.write_bytes(b"mine")
+        self.refused(1, "--force replaces it", "quantize", copy, self.out, "--type", "Q8_0")
+        self.assertEqual(self.out.read_bytes(), b"mine")
+        self.assertEqual(copy.read_bytes(), MOE.read_bytes())
+
+    def test_full_disk(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, 16 << 10))
+        done = subprocess.run([HOB, "quantize", MOE, self.out, "--type", "Q8_0", "--quiet"], capture_output=True,
+                              timeout=TIMEOUT_S, preexec_fn=limit)
+        self.assertEqual(done.returncode, 1, done.stderr.decode())
+        self.assertEqual(len(done.stderr.decode().splitlines()), 1, done.stderr.decode())
+        self.assertEqual(self.left(), [])
+
+    def interrupt(self, model, sign):
+        command = [HOB, "quantize", model, self.out, "--type", "Q4_K_M", "--quiet"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            journal = self.tmp / "out.gguf.partial.journal"
+            until = time.monotonic() + TIMEOUT_S
+            while not (journal.exists() and journal.stat().st_size >= 4 * 34) and time.monotonic() < until:
+                time.sleep(0.005)
+            process.send_signal(sign)
+            error = process.communicate(timeout=TIMEOUT_S)[1].decode()
+        return process.returncode, error
+
+    def test_interrupted_and_continued(self):
+        model = self.tmp / "big.gguf"
+        write_gguf(model, [(f"blk.{i}.ffn_up.weight", [1024, 1024]) for i in range(24)])
+        self.ok("quantize", model, self.tmp / "whole.gguf", "--type", "Q4_K_M", "--quiet")
+        whole = (self.tmp / "whole.gguf").read_bytes()
+        for sign in [signal.SIGINT, signal.SIGKILL]:
+            code, error = self.interrupt(model, sign)
+            self.assertNotEqual(code, 0)
+            if sign == signal.SIGINT:
+                self.assertIn("interrupted; the same command continues", error)
+            self.assertEqual(self.left(), ["out.gguf.partial", "out.gguf.partial.journal"])
+            self.refused(1, "[gguf]", "show", self.tmp / "out.gguf.partial")
+            made = self.json_lines("quantize", model, self.out, "--type", "Q4_K_M", "--quiet")[0]
+            self.assertGreater(made["bytes_resumed"], 0)
+            self.assertEqual(self.out.read_bytes(), whole)
+            self.assertEqual(self.left(), ["out.gguf"])
+            self.out.unlink()
+
+
+if __name__ == "__main__":
+    main()
