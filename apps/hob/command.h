@@ -53,6 +53,7 @@ Runner setup_plan(CLI::App& app);
 Runner setup_pack(CLI::App& app);
 Runner setup_show(CLI::App& app);
 Runner setup_convert(CLI::App& app);
+Runner setup_quantize_calibrated(CLI::App& app);
 Runner setup_trace(CLI::App& app);
 Runner setup_serve(CLI::App& app);
 Runner setup_edge(CLI::App& app);

@@ -26,6 +26,8 @@ constexpr Command kCommands[] = {
      setup_pack},
     {"show", "metadata, tensors and experts of a file", setup_show},
     {"convert", "write a folder of Hugging Face files as one GGUF file", setup_convert},
+    {"quantize-calibrated", "GPTQ or AWQ: a smaller file from an F16 one and a text",
+     setup_quantize_calibrated},
     {"trace", "record a model's routing; replay it, fit a policy, generate one", setup_trace},
     {"serve", "an OpenAI-compatible server for many users of one model", setup_serve},
     {"edge", "drafts here, has a server verify: its model's answers at fewer round trips", setup_edge},

@@ -152,7 +152,7 @@ void for_row_tiles(int rows, ThreadPool& pool, F&& f) {
 }  // namespace
 
 QuantisedMatrix rtn_quantise(std::span<const float> w, int rows, int cols, const GridParams& grid,
-                             ThreadPool& pool) {
+                             ThreadPool& pool, std::span<const float> importance) {
   HOB_CHECK(w.size() == at(rows, 0, cols));
   check_numbers(w, kLargestHalf, "weights");
   QuantisedMatrix out = make_quantised(grid, rows, cols);
@@ -160,7 +160,10 @@ QuantisedMatrix rtn_quantise(std::span<const float> w, int rows, int cols, const
     for (size_t i = at(begin, 0, cols); i < at(end, 0, cols);) {
       const auto group = static_cast<size_t>(out.group);
       GroupGrid& g = out.grids[i / group];
-      g = choose_grid(grid, w.subspan(i, group));
+      g = choose_grid(grid, w.subspan(i, group),
+                      importance.empty()
+                          ? importance
+                          : importance.subspan(i % static_cast<size_t>(cols), group));
       for (const size_t stop = i + group; i < stop; i++)
         out.codes[i] = static_cast<uint8_t>(g.code(w[i]));
     }

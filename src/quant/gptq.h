@@ -22,9 +22,10 @@ struct GptqReport {
   double damp = 0;  // that made the Hessian positive definite
 };
 
-// Each weight to the nearest value of its group's grid: the baseline.
+// Each weight to the nearest value of its group's grid: the baseline. `importance`: empty, or a
+// weight per column for the choice of the grids.
 QuantisedMatrix rtn_quantise(std::span<const float> w, int rows, int cols, const GridParams& grid,
-                             ThreadPool& pool);
+                             ThreadPool& pool, std::span<const float> importance = {});
 
 // w [rows, cols]; hessian [cols, cols], symmetric: 2/n sum of x x^T over the inputs x. Throws Error
 // when a value is not finite.
