@@ -9,10 +9,9 @@
 namespace hob {
 namespace {
 
-constexpr int kSearchRows = 128;  // of each matrix
+constexpr int kSearchRows = 64;  // of each matrix
 constexpr int kExponents = 20;
 constexpr float kExponentStep = 0.05f;
-constexpr int kMaxCut = 50;  // hundredths
 
 std::vector<float> scales_of(std::span<const float> magnitude, float exponent) {
   std::vector<float> s(magnitude.size());
@@ -43,7 +42,8 @@ double error_with(std::span<const float> rows, int n_rows, std::span<const float
   std::vector<float> scaled(rows.begin(), rows.end());
   for (size_t i = 0; i < scaled.size(); i++) scaled[i] *= s[i % cols];
   const auto n_cols = static_cast<int>(cols);
-  std::vector<float> back = rtn_quantise(scaled, n_rows, n_cols, grid, pool).dequantise();
+  std::vector<float> back =
+      awq_quantise(scaled, n_rows, n_cols, scaled_hessian(hessian, s), grid, pool).dequantise();
   for (size_t i = 0; i < back.size(); i++) back[i] /= s[i % cols];
   return output_error(rows, back, n_rows, n_cols, hessian, pool);
 }
@@ -53,8 +53,6 @@ double error_with(std::span<const float> rows, int n_rows, std::span<const float
 AwqScales awq_search(std::span<const AwqMatrix> matrices, std::span<const float> magnitude,
                      const GridParams& grid, ThreadPool& pool) {
   HOB_CHECK(!matrices.empty());
-  GridParams plain = grid;
-  plain.max_shrink = 0;
   AwqScales best;
   std::vector<double> errors(kExponents);
   for (const AwqMatrix& m : matrices) {
@@ -63,7 +61,7 @@ AwqScales awq_search(std::span<const AwqMatrix> matrices, std::span<const float>
     for (int i = 0; i < kExponents; i++)
       errors[static_cast<size_t>(i)] +=
           error_with(rows, n_rows, scales_of(magnitude, kExponentStep * static_cast<float>(i)),
-                     *m.hessian, plain, pool) *
+                     *m.hessian, grid, pool) *
           m.rows / n_rows;
   }
   const auto least = std::min_element(errors.begin(), errors.end());
@@ -77,12 +75,10 @@ AwqScales awq_search(std::span<const AwqMatrix> matrices, std::span<const float>
 QuantisedMatrix awq_quantise(std::span<const float> w, int rows, int cols,
                              std::span<const float> hessian, const GridParams& grid,
                              ThreadPool& pool) {
-  GridParams wide = grid;
-  wide.max_shrink = std::max(grid.max_shrink, kMaxCut);
   std::vector<float> importance(static_cast<size_t>(cols));
   for (size_t c = 0; c < importance.size(); c++)
     importance[c] = hessian[c * static_cast<size_t>(cols) + c];
-  return rtn_quantise(w, rows, cols, wide, pool, importance);
+  return rtn_quantise(w, rows, cols, grid, pool, importance);
 }
 
 std::vector<float> scaled_hessian(std::span<const float> hessian, std::span<const float> s) {
