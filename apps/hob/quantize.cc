@@ -14,9 +14,11 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "format/byte_source.h"
+#include "format/gguf.h"
 #include "interrupt.h"
 #include "output.h"
 #include "quant/quantise_gguf.h"
+#include "quantize_calibrated.h"
 
 namespace hob::app {
 namespace {
@@ -26,7 +28,42 @@ struct Options {
   std::vector<std::string> tensor_types;
   int threads = 0;
   bool pure = false, dry_run = false, json = false, quiet = false, force = false;
+  CalibratedOptions calibrated;
+
+  bool is_calibrated() const {
+    return calibrated.quantise.method != QuantMethod::kRtn || calibrated.quantise.as_f32;
+  }
 };
+
+// What only one of the two ways knows must not be dropped without a word.
+void check_methods(const Options& o) {
+  if (!o.is_calibrated()) {
+    if (o.type.empty()) throw UsageError("[usage] --type is required");
+    if (!o.calibrated.calibration.empty())
+      throw UsageError("[usage] --calibration: expected --method gptq or awq with it");
+    return;
+  }
+  const bool mixed = !o.tensor_types.empty() || !o.output_type.empty() ||
+                     !o.token_embedding_type.empty() || !o.imatrix.empty() || o.pure || o.dry_run;
+  if (mixed)
+    throw UsageError(
+        "[usage] --method: expected rtn with --tensor-type, --output-type, --token-embedding-type, "
+        "--imatrix, --pure and --dry-run");
+  if (o.type.empty() != o.calibrated.quantise.as_f32)
+    throw UsageError("[usage] --type: expected either it or --as-f32 with --bits and --grid");
+}
+
+void run_with_text(Options& o) {
+  CalibratedOptions& c = o.calibrated;
+  if (!o.type.empty()) set_calibrated_type(c, o.type);
+  c.common.model = o.in;
+  c.common.threads = o.threads;
+  c.common.json = o.json;
+  c.common.quiet = o.quiet;
+  c.force = o.force;
+  c.quantise.out = o.out;
+  run_calibrated(c);
+}
 
 // "REGEX=TYPE"; an expression may contain '='.
 std::pair<std::string, DType> parse_tensor_rule(const std::string& text) {
@@ -53,7 +90,7 @@ QuantPlanOptions plan_options(const Options& o) {
   }
 }
 
-void check_output(const Options& o, const GgufFile& model) {
+void check_output(const Options& o, const ModelFile& model) {
   std::error_code ignored;
   std::vector<std::string> inputs = model.files();
   if (!o.imatrix.empty()) inputs.push_back(o.imatrix);
@@ -142,10 +179,16 @@ void print_result(const Options& o, const FileType& type, const std::vector<Quan
                         format_size(result.n_bytes), seconds));
 }
 
-void run(const Options& o) {
+void run(Options& o) {
+  check_methods(o);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(o.in, ignored))
+    fail(Code::kUnimplemented, "[quantize] {}: expected a GGUF file: 'hob convert' makes one of it",
+         printable(o.in));
+  if (o.is_calibrated()) return run_with_text(o);
   const auto start = std::chrono::steady_clock::now();
   const QuantPlanOptions options = plan_options(o);
-  const GgufFile model = GgufFile::open(o.in);
+  const ModelFile model = open_gguf(o.in);
   check_output(o, model);
   std::optional<ImportanceMatrix> importance;
   if (!o.imatrix.empty()) importance = ImportanceMatrix::open(o.imatrix);
@@ -185,7 +228,7 @@ Runner setup_quantize(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("in", o->in, "the GGUF file to read; of several shards: the first")->required();
   app.add_option("out", o->out, "the GGUF file to write")->required();
-  app.add_option("--type", o->type, "Q4_K_M, Q6_K, Q8_0, IQ4_XS, MXFP4_MOE, F16, ...")->required();
+  app.add_option("--type", o->type, "Q4_K_M, Q6_K, Q8_0, IQ4_XS, MXFP4_MOE, F16, ...");
   app.add_option("--tensor-type", o->tensor_types,
                  "REGEX=TYPE: another type for tensors with this in their name; the first counts")
       ->allow_extra_args(false)
@@ -197,6 +240,8 @@ Runner setup_quantize(CLI::App& app) {
   app.add_flag("--dry-run", o->dry_run, "print every tensor's type and the size; write nothing");
   app.add_option("--threads", o->threads, "compute threads; default all cores")
       ->check(number_in(1, 1024));
+  add_calibrated_options(app, o->calibrated);
+  app.add_option("--memory", o->calibrated.common.memory, "gptq, awq: limit of the whole process");
   app.add_flag("--force", o->force, "replace OUT.gguf if it is there");
   app.add_flag("--json", o->json, "one JSON object per line on stdout");
   app.add_flag("--quiet", o->quiet, "no notes and no progress on stderr");

@@ -37,6 +37,7 @@ struct Decoder::Impl {
   RouteOverride* route = nullptr;
   ExpertObserver* expert_observer = nullptr;
   RouteObserver* route_observer = nullptr;
+  LinearObserver* linear_observer = nullptr;
   bool step_begun = false;  // by a hint or by forward()
   std::vector<RowFailure> failed;
   StageTimes times;
@@ -104,7 +105,7 @@ void Decoder::forward(const StepBatch& batch, const KvStore& kv, Mat logits) {
   }
   const int n_governed = m.rows.n() <= kGovernedRows ? m.rows.n() : 0;
 
-  const LayerContext ctx{m.spec, m.backend, m.rows, m.act, m.times};
+  const LayerContext ctx{m.spec, m.backend, m.rows, m.act, m.times, m.linear_observer};
   m.backend.embed(m.weights.embedding, m.rows.tokens(), m.act.x(m.rows.n()));
   if (m.spec.embedding_scale != 1.f) m.backend.scale(m.spec.embedding_scale, m.act.x(m.rows.n()));
   const bool two_ropes = m.spec.rope_local.d_rot > 0;
@@ -169,7 +170,7 @@ void Decoder::Impl::ffn(const LayerContext& ctx, int layer) {
     counts.n_choices += static_cast<uint64_t>(rows.n()) * static_cast<uint64_t>(k);
   } else {
     const ScopedTime time(times[Stage::kDenseFfn]);
-    dense_ffn_block(ctx, weights.layers[static_cast<size_t>(layer)]);
+    dense_ffn_block(ctx, weights.layers[static_cast<size_t>(layer)], layer);
   }
 }
 
@@ -244,6 +245,10 @@ const PrefetchGovernor& Decoder::prefetch_governor() const { return impl_->gover
 void Decoder::set_expert_observer(ExpertObserver* observer) {
   impl_->expert_observer = observer;
   if (impl_->moe) impl_->moe->set_expert_observer(observer);
+}
+
+void Decoder::set_linear_observer(LinearObserver* observer) {
+  impl_->linear_observer = observer;
 }
 
 const std::vector<Decoder::RowFailure>& Decoder::failed_rows() const { return impl_->failed; }

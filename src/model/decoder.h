@@ -12,6 +12,7 @@
 #include "kv/kv_store.h"
 #include "model/batch.h"
 #include "model/expert_observer.h"
+#include "model/linear_observer.h"
 #include "model/moe_options.h"
 #include "model/prefetch_governor.h"
 #include "model/spec.h"
@@ -57,6 +58,7 @@ class Decoder {
   void set_precision(const PrecisionOptions& options);
   void set_prefetch(PrefetchMode mode, const PrefetchOptions& options);
   void set_expert_observer(ExpertObserver* observer);  // null = none
+  void set_linear_observer(LinearObserver* observer);  // null = none; not owned
   // Told of every routing, before the experts are computed. Not owned; null = nobody.
   void set_route_observer(RouteObserver* observer);
 

@@ -8,13 +8,14 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "format/byte_source.h"
+#include "format/gguf.h"
 
 namespace hob {
 namespace {
 
 constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
 
-std::vector<float> read_floats(const GgufFile& file, const RawTensor& tensor) {
+std::vector<float> read_floats(const ModelFile& file, const RawTensor& tensor) {
   if (tensor.dtype != DType::kF32) {
     fail(Code::kDataLoss, "[imatrix] {}: expected F32, file has {}", printable(tensor.name),
          dtype_info(tensor.dtype).name);
@@ -32,7 +33,7 @@ std::vector<float> read_floats(const GgufFile& file, const RawTensor& tensor) {
 
 }  // namespace
 
-ImportanceMatrix::Entry ImportanceMatrix::read_entry(const GgufFile& file, const RawTensor& sums,
+ImportanceMatrix::Entry ImportanceMatrix::read_entry(const ModelFile& file, const RawTensor& sums,
                                                      const RawTensor& counts) {
   Entry entry;
   entry.n_experts = sums.shape.rows();
@@ -53,7 +54,7 @@ ImportanceMatrix::Entry ImportanceMatrix::read_entry(const GgufFile& file, const
 }
 
 ImportanceMatrix ImportanceMatrix::open(const std::string& path) {
-  const GgufFile file = GgufFile::open(path);
+  const ModelFile file = open_gguf(path);
   ImportanceMatrix out;
   out.path_ = path;
   Hash64 hash;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/model_file.h"
 
 namespace hob {
 
@@ -28,7 +28,7 @@ class ImportanceMatrix {
     std::vector<float> mean_squares;  // [n_experts][n_cols]
     std::vector<bool> used;           // [n_experts]
   };
-  static Entry read_entry(const GgufFile& file, const RawTensor& sums, const RawTensor& counts);
+  static Entry read_entry(const ModelFile& file, const RawTensor& sums, const RawTensor& counts);
 
   std::string path_;
   std::map<std::string, Entry> entries_;

@@ -39,7 +39,7 @@ int layer_of(const std::string& name) {
   return layer;
 }
 
-Mixture::Mixture(const GgufFile& model, const FileType& type, bool has_importance)
+Mixture::Mixture(const ModelFile& model, const FileType& type, bool has_importance)
     : type_(type), has_importance_(has_importance) {
   const Metadata& metadata = model.metadata();
   const std::string arch = metadata.find_string("general.architecture").value_or("");

@@ -22,7 +22,7 @@ int layer_of(const std::string& name);  // -1: none
 
 class Mixture {
  public:
-  Mixture(const GgufFile& model, const FileType& type, bool has_importance);
+  Mixture(const ModelFile& model, const FileType& type, bool has_importance);
   DType choose(const RawTensor& tensor) const;
   bool tied() const { return tied_; }  // the token embedding is the output too
 

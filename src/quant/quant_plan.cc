@@ -78,7 +78,7 @@ DType type_for_width(DType type, int64_t cols) {
   return fits(narrower) ? narrower : DType::kF16;
 }
 
-std::vector<QuantStep> plan_quantisation(const GgufFile& model, const QuantPlanOptions& options) {
+std::vector<QuantStep> plan_quantisation(const ModelFile& model, const QuantPlanOptions& options) {
   HOB_CHECK(options.type != nullptr);
   std::vector<Rule> rules = compile(options.tensor_types);
   const Mixture mixture(model, *options.type, options.has_importance);

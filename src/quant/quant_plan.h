@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "format/gguf.h"
+#include "format/model_file.h"
 #include "quant/file_type.h"
 
 namespace hob {
@@ -29,7 +29,7 @@ struct QuantStep {
 // A step for every tensor, in the order of the file. Vectors, norms and routers keep their type.
 // `model` must outlive the plan. Throws Error(kInvalidArgument) for an expression that is none or
 // that finds no tensor.
-std::vector<QuantStep> plan_quantisation(const GgufFile& model, const QuantPlanOptions& options);
+std::vector<QuantStep> plan_quantisation(const ModelFile& model, const QuantPlanOptions& options);
 
 // `type`, or what takes its place in rows of `cols` that its blocks do not divide.
 DType type_for_width(DType type, int64_t cols);

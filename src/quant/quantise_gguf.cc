@@ -31,7 +31,7 @@ struct Piece {
   uint64_t offset;  // in the output
 };
 
-GgufWriter make_writer(const GgufFile& model, const FileType& type,
+GgufWriter make_writer(const ModelFile& model, const FileType& type,
                        const std::vector<QuantStep>& steps) {
   Metadata metadata = model.metadata();
   for (const char* key : {"split.no", "split.count", "split.tensors.count"}) metadata.erase(key);
@@ -69,7 +69,7 @@ Layout lay_out(const GgufWriter& writer, const std::vector<QuantStep>& steps) {
 }
 
 // Of all that decides the output: the header says the types of all tensors.
-uint64_t key_of(const GgufFile& model, const std::string& header,
+uint64_t key_of(const ModelFile& model, const std::string& header,
                 const ImportanceMatrix* importance) {
   Hash64 hash;
   const auto add = [&](const auto& value) { hash.add(std::as_bytes(std::span(&value, 1))); };
@@ -96,7 +96,7 @@ bool prefers_equal(DType type) { return type != DType::kQ2_K && type != DType::k
 
 class PieceQuantiser {
  public:
-  PieceQuantiser(const GgufFile& model, const ImportanceMatrix* importance, ThreadPool& pool)
+  PieceQuantiser(const ModelFile& model, const ImportanceMatrix* importance, ThreadPool& pool)
       : importance_(importance), pool_(pool) {
     for (const std::string& path : model.files())
       sources_.push_back(std::make_unique<FileSource>(path));
@@ -182,12 +182,12 @@ class PieceQuantiser {
 
 }  // namespace
 
-uint64_t quantised_bytes(const GgufFile& model, const FileType& type,
+uint64_t quantised_bytes(const ModelFile& model, const FileType& type,
                          const std::vector<QuantStep>& steps) {
   return lay_out(make_writer(model, type, steps), steps).n_bytes;
 }
 
-QuantiseResult quantise_gguf(const GgufFile& model, const FileType& type,
+QuantiseResult quantise_gguf(const ModelFile& model, const FileType& type,
                              const std::vector<QuantStep>& steps,
                              const ImportanceMatrix* importance, const std::string& out,
                              ThreadPool& pool, const QuantiseProgress& progress) {

@@ -24,13 +24,13 @@ using QuantiseProgress = std::function<void(uint64_t done, uint64_t total, uint6
 // `importance`: nullptr: none. `out` appears when it is complete (ResumableFile). The bytes do not
 // depend on the machine or the number of threads. Throws Error(kDataLoss) for weights that are not
 // finite, kIo and kResourceExhausted.
-QuantiseResult quantise_gguf(const GgufFile& model, const FileType& type,
+QuantiseResult quantise_gguf(const ModelFile& model, const FileType& type,
                              const std::vector<QuantStep>& steps,
                              const ImportanceMatrix* importance, const std::string& out,
                              ThreadPool& pool, const QuantiseProgress& progress);
 
 // Bytes of the file that it would write.
-uint64_t quantised_bytes(const GgufFile& model, const FileType& type,
+uint64_t quantised_bytes(const ModelFile& model, const FileType& type,
                          const std::vector<QuantStep>& steps);
 
 }  // namespace hob

@@ -28,7 +28,7 @@ void norm_input(const LayerContext& ctx, const LayerWeights& w) {
 
 // q, k, v of all rows; k and v into the cache.
 void project(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv,
-             const RopeTable& rope) {
+             const RopeTable& rope, int layer) {
   const ScopedTime time(ctx.times[Stage::kProjections]);
   const AttnSpec& a = ctx.spec.attn;
   const int n = ctx.rows.n();
@@ -36,6 +36,7 @@ void project(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv,
   norm_input(ctx, w);
   const std::array<LinearOut, 3> outs{{{w.q, w.q_bias, q}, {w.k, w.k_bias, k}, {w.v, w.v_bias, v}}};
   ctx.backend.linear(ctx.act.norm(n), outs);
+  if (ctx.observer) ctx.observer->attention_in(layer, ctx.act.norm(n));
   normalise_q_k(ctx, w, q, k);
   ctx.backend.rope(q, a.n_heads, a.d_k, ctx.rows.positions(), rope);
   ctx.backend.rope(k, a.n_kv_heads, a.d_k, ctx.rows.positions(), rope);
@@ -89,11 +90,12 @@ void attend(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv, i
 }
 
 // x += heads * W_o.
-void project_out(const LayerContext& ctx, const LayerWeights& w) {
+void project_out(const LayerContext& ctx, const LayerWeights& w, int layer) {
   const ScopedTime time(ctx.times[Stage::kProjections]);
   const int n = ctx.rows.n();
   const std::array<LinearOut, 1> out{{{w.o, w.o_bias, ctx.act.block(n)}}};
   ctx.backend.linear(ctx.act.heads(n), out);
+  if (ctx.observer) ctx.observer->attention_out(layer, ctx.act.heads(n));
   add_block(ctx, w.post_attn_norm);
 }
 
@@ -101,12 +103,15 @@ void project_out(const LayerContext& ctx, const LayerWeights& w) {
 
 void attention_block(const LayerContext& ctx, const LayerWeights& w, const KvLayer& kv,
                      const RopeTable& rope, int layer) {
-  ctx.spec.attn.d_latent > 0 ? project_latent(ctx, w, kv, rope) : project(ctx, w, kv, rope);
+  if (ctx.spec.attn.d_latent > 0)
+    project_latent(ctx, w, kv, rope);
+  else
+    project(ctx, w, kv, rope, layer);
   if (layer == ctx.spec.n_layers - 1)
     ctx.rows.keep_wanted(ctx.act.x(ctx.rows.n()), ctx.act.q(ctx.rows.n()));
   if (ctx.rows.n() == 0) return;
   attend(ctx, w, kv, layer);
-  project_out(ctx, w);
+  project_out(ctx, w, layer);
 }
 
 }  // namespace hob

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "model/layers/step.h"
+#include "model/linear_observer.h"
 #include "model/spec.h"
 #include "model/work.h"
 
@@ -16,6 +17,7 @@ struct LayerContext {
   StepRows& rows;
   const Activations& act;
   StageTimes& times;
+  LinearObserver* observer = nullptr;  // null = none
 };
 
 // What a block has found joins the residual stream; normalised first where the family does so.

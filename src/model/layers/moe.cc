@@ -65,7 +65,7 @@ void MoeBlock::forward(const LayerContext& ctx, std::span<const LayerWeights> la
     prefetcher_.observe(choice);
     if (prefetch_on_) prefetcher_.prefetch(ctx, layers, choice, cache, rule_, route == nullptr);
   }
-  compute_shared(ctx, w);  // while the first reads are in flight
+  compute_shared(ctx, w, layer);  // while the first reads are in flight
   if (strict)
     compute_strict(ctx, w, layer, k, cache);
   else
@@ -225,7 +225,7 @@ void MoeBlock::fail_unrouted(const LayerContext& ctx, int layer, int k) {
   }
 }
 
-void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
+void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w, int layer) {
   if (!w.shared_gate) return;
   const ScopedTime time(ctx.times[Stage::kDenseFfn]);
   const int n = ctx.rows.n();
@@ -233,7 +233,7 @@ void MoeBlock::compute_shared(const LayerContext& ctx, const LayerWeights& w) {
     const std::array<LinearOut, 1> gate{{{w.shared_router, nullptr, ctx.act.shared_gate(n)}}};
     ctx.backend.linear(ctx.act.norm(n), gate);
   }
-  gated_ffn(ctx, w.shared_gate, w.shared_up, w.shared_down);
+  gated_ffn(ctx, layer, w.shared_gate, w.shared_up, w.shared_down);
 }
 
 void MoeBlock::add_shared(const LayerContext& ctx, const LayerWeights& w) {

@@ -50,7 +50,7 @@ class MoeBlock {
   ExpertGroup group_of(const LayerContext& ctx, const LayerWeights& w,
                        const ExpertLease& lease) const;
   void count_uses(const ExpertLease& lease, int k);
-  void compute_shared(const LayerContext& ctx, const LayerWeights& w);
+  void compute_shared(const LayerContext& ctx, const LayerWeights& w, int layer);
   void add_shared(const LayerContext& ctx, const LayerWeights& w);
   void fail_choice(const LayerContext& ctx, int out_row, int k, const std::exception_ptr& error);
   void fail_unrouted(const LayerContext& ctx, int layer, int k);

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "format/gguf.h"
 #include "format/gguf_writer.h"
 #include "quant/resumable_file.h"
 #include "unit/format/temp_folder.h"
@@ -42,7 +43,7 @@ class QuantiseGguf : public ::testing::Test {
     return out;
   }
 
-  GgufFile write_model(float first = 0.5f) {
+  ModelFile write_model(float first = 0.5f) {
     GgufWriter writer;
     writer.set("general.architecture", std::string("llama"));
     writer.set("llama.block_count", uint32_t{8});
@@ -56,10 +57,10 @@ class QuantiseGguf : public ::testing::Test {
       values[0] = first;
       sink(std::as_bytes(std::span(values)));
     });
-    return GgufFile::open(in_);
+    return open_gguf(in_);
   }
 
-  static std::vector<QuantStep> plan(const GgufFile& model, const char* type,
+  static std::vector<QuantStep> plan(const ModelFile& model, const char* type,
                                      QuantPlanOptions options = {}) {
     options.type = &find_file_type(type);
     return plan_quantisation(model, options);
@@ -72,7 +73,7 @@ class QuantiseGguf : public ::testing::Test {
   }
 
   // Stops before piece `stop_at`, as Ctrl-C does.
-  QuantiseResult quantise(const GgufFile& model, const char* type, const std::string& out,
+  QuantiseResult quantise(const ModelFile& model, const char* type, const std::string& out,
                           int stop_at = -1, int n_threads = 2) {
     ThreadPool pool(n_threads);
     int calls = 0;
@@ -87,7 +88,7 @@ class QuantiseGguf : public ::testing::Test {
 };
 
 TEST_F(QuantiseGguf, MixtureFallbackAndWhatIsKept) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   const auto medium = plan(model, "q4_k");
   EXPECT_EQ(type_of(medium, "token_embd.weight"), DType::kQ4_K);
   EXPECT_EQ(type_of(medium, "output.weight"), DType::kQ6_K);
@@ -108,7 +109,7 @@ TEST_F(QuantiseGguf, MixtureFallbackAndWhatIsKept) {
 }
 
 TEST_F(QuantiseGguf, OptionsComeBeforeTheMixture) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   QuantPlanOptions o;
   o.tensor_types = {{"blk\\.[12]\\..*_exps", DType::kQ2_K}, {"attn_v", DType::kQ8_0}};
   o.output_type = DType::kF16;
@@ -126,18 +127,18 @@ TEST_F(QuantiseGguf, OptionsComeBeforeTheMixture) {
 }
 
 TEST_F(QuantiseGguf, ThreadsDoNotChangeBytes) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   quantise(model, "Q4_K_M", out_, -1, 1);
   quantise(model, "Q4_K_M", folder_.file("other.gguf"), -1, 3);
   EXPECT_EQ(content(out_), content(folder_.file("other.gguf")));
-  const GgufFile made = GgufFile::open(out_);
+  const ModelFile made = open_gguf(out_);
   EXPECT_EQ(made.metadata().get_uint("general.file_type"), 15u);
   EXPECT_EQ(made.metadata().get_uint("general.quantization_version"), 2u);
   EXPECT_FALSE(made.metadata().has("split.count"));
 }
 
 TEST_F(QuantiseGguf, InterruptedAtAnyPieceGivesTheSameBytes) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   quantise(model, "Q5_K_M", folder_.file("whole.gguf"));
   for (int stop_at = 0; stop_at < 35; stop_at += 6) {
     EXPECT_THROW(quantise(model, "Q5_K_M", out_, stop_at), Error);
@@ -153,7 +154,7 @@ TEST_F(QuantiseGguf, InterruptedAtAnyPieceGivesTheSameBytes) {
 }
 
 TEST_F(QuantiseGguf, DamagedOrForeignPiecesAreWrittenAgain) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   quantise(model, "Q5_K_M", folder_.file("whole.gguf"));
   EXPECT_THROW(quantise(model, "Q5_K_M", out_, 20), Error);
   {  // in the middle of what had been written
@@ -173,14 +174,14 @@ TEST_F(QuantiseGguf, DamagedOrForeignPiecesAreWrittenAgain) {
 }
 
 TEST_F(QuantiseGguf, ChangedWeightsAreNoticed) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   EXPECT_THROW(quantise(model, "Q8_0", out_, 20), Error);
-  const GgufFile other = write_model(0.25f);
+  const ModelFile other = write_model(0.25f);
   EXPECT_TRUE(quantise(other, "Q8_0", out_).discarded);
 }
 
 TEST_F(QuantiseGguf, WeightsThatAreNotFiniteAreRefused) {
-  const GgufFile model = write_model(std::numeric_limits<float>::quiet_NaN());
+  const ModelFile model = write_model(std::numeric_limits<float>::quiet_NaN());
   try {
     quantise(model, "Q8_0", out_);
     FAIL();
@@ -208,7 +209,7 @@ class Importance : public QuantiseGguf {
 };
 
 TEST_F(Importance, IsPerExpert) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   write_matrix(256, 8);
   const ImportanceMatrix matrix = ImportanceMatrix::open(matrix_);
   const RawTensor& tensor = *model.find("blk.1.ffn_up_exps.weight");
@@ -219,7 +220,7 @@ TEST_F(Importance, IsPerExpert) {
 }
 
 TEST_F(Importance, NonsenseIsRefused) {
-  const GgufFile model = write_model();
+  const ModelFile model = write_model();
   EXPECT_THROW(ImportanceMatrix::open(in_), Error);  // a model
   write_matrix(256, -1);
   EXPECT_THROW(ImportanceMatrix::open(matrix_), Error);
