@@ -84,7 +84,8 @@ Runner setup_convert(CLI::App& app) {
   app.add_option("out", o->out, "the GGUF file to write")->required();
   app.add_option("--outtype", o->type,
                  "type of matrices: auto (as they are), f32, f16, bf16, q8_0; vectors are f32")
-      ->transform(CLI::CheckedTransformer(kOutTypes));
+      ->transform(CLI::CheckedTransformer(kOutTypes).description(""))
+      ->type_name("TEXT");
   app.add_flag("--force", o->force, "replace OUT.gguf if it is there");
   app.add_flag("--json", o->json, "one JSON object per line on stdout");
   app.add_flag("--quiet", o->quiet, "no notes and no progress on stderr");

@@ -113,7 +113,8 @@ void run_calibrated(CalibratedOptions& o) {
 void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
   QuantiseOptions& q = o.quantise;
   app.add_option("--method", q.method, "rtn: round to nearest (default), gptq or awq")
-      ->transform(CLI::CheckedTransformer(kMethods));
+      ->transform(CLI::CheckedTransformer(kMethods).description(""))
+      ->type_name("TEXT");
   app.add_option("--calibration", o.calibration, "gptq, awq: text like the model's own; - = stdin");
   app.add_option("--calibration-tokens", o.n_tok, "at most so many of it; default 32768")
       ->check(CLI::Range(1, 1 << 28));
@@ -129,7 +130,8 @@ void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
       ->check(CLI::Range(0, 1 << 22));
   app.add_option("--grid", q.gptq.grid.kind,
                  "with --as-f32: symmetric, zero-point or offset (default)")
-      ->transform(CLI::CheckedTransformer(kGrids));
+      ->transform(CLI::CheckedTransformer(kGrids).description(""))
+      ->type_name("TEXT");
 }
 
 void set_calibrated_type(CalibratedOptions& o, const std::string& type) {

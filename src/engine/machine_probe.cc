@@ -119,8 +119,9 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
   size_t largest = 0;
   for (const ExpertLayer& layer : geometry.layers)
     for (const ExpertMatrix& m : layer.parts)
-      for (int e = 0; e < layer.n_experts; e++)
-        for (const ByteRange& r : m.reads_of(e).ranges()) {
+      for (int e = 0; e < layer.n_experts; e++) {
+        const ExpertReads reads = m.reads_of(e);
+        for (const ByteRange& r : reads.ranges()) {
           const size_t n_bytes = round_up(r.n_bytes, kIoAlign);
           candidates.push_back({.file = r.file,
                                 .offset = r.offset / kIoAlign * kIoAlign,
@@ -128,6 +129,7 @@ DiskProbe measure_disk_bandwidth(const ExpertGeometry& geometry,
                                 .n_required = 1});
           largest = std::max(largest, n_bytes);
         }
+      }
   if (candidates.empty()) return {};
   std::shuffle(candidates.begin(), candidates.end(), std::mt19937_64(7));
 

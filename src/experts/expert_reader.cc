@@ -78,7 +78,7 @@ StockExpert ExpertReader::stock_of(const Buffer& buffer) {
     stock[part] = buffer.read[part][0];
     if (!m.is_made()) continue;
     made_[part].resize(m.bytes_per_expert);
-    const size_t n = m.reads_of(buffer.key.expert).ranges().size();
+    const size_t n = m.reads_of(buffer.key.expert).size();
     geometry_.maker->make(static_cast<size_t>(m.made_tensor), int64_t{buffer.key.expert} * m.rows,
                           m.rows, {buffer.read[part].data(), n}, made_[part].data());
     stock[part] = made_[part].data();

@@ -28,7 +28,9 @@ class ExpertReads {
   ExpertReads() = default;
   ExpertReads(const ByteRange& range) : n_(1) { ranges_[0] = range; }  // NOLINT: as good as one
   explicit ExpertReads(std::span<const ByteRange> ranges);
-  std::span<const ByteRange> ranges() const { return {ranges_.data(), n_}; }
+  size_t size() const { return n_; }
+  std::span<const ByteRange> ranges() const& { return {ranges_.data(), n_}; }
+  std::span<const ByteRange> ranges() const&& = delete;  // it would outlive its owner
   uint64_t n_bytes() const;
 
  private:

@@ -265,7 +265,7 @@ void Loader::prepare(const LoadSlice& slice, const Transfer& transfer) {
     HOB_CHECK(row_bytes(slice.dtype, slice.cols) * static_cast<size_t>(slice.rows) <=
               plan_.made_bytes);
     std::array<const std::byte*, ExpertReads::kMost> read{};
-    const size_t n = slice.reads.ranges().size();
+    const size_t n = slice.reads.size();
     for (size_t i = 0; i < n; i++) read[i] = transfer.begin_of(i);
     slice.maker->make(slice.made_tensor, slice.first_row, slice.rows, {read.data(), n},
                       made_.data());
