@@ -106,8 +106,8 @@ class Reader {
   int64_t n_groups() const { return l_.n_in / group_; }
 
  private:
-  // The first format stores zero - 1. A 0 became all ones, and the tools that wrote such files read
-  // it back as 0; but not with 3 bits, where they read 8.
+  // The first format stores zero - 1. All ones: auto-gptq's older reader takes it for 0, but for 8
+  // with 3 bits; its newer one for 2^bits throughout. As the older one.
   uint32_t gptq_zero(uint32_t stored) const {
     if (!p_.zeros_less_one) return stored;
     return p_.bits == 3 ? stored + 1 : (stored + 1) & mask_;
