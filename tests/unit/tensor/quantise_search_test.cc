@@ -362,7 +362,8 @@ TEST(QuantiseSearchRow, OtherTypesAreNamed) {
   const float x[256] = {};
   std::byte out[1024];
   for (const DTypeInfo& row : dtype_table()) {
-    const bool can = row.quantised();
+    const bool from_checkpoints = row.type >= DType::kG2;  // read, never written
+    const bool can = row.quantised() && !from_checkpoints;
     EXPECT_EQ(can_quantise_search(row.type), can);
     if (can) continue;
     try {
