@@ -108,6 +108,7 @@ void EdgeLoop::end_waiting(Waiting waiting, FinishReason reason) {
   }
   CompletionUsage usage;
   usage.n_prompt_tok = static_cast<int>(waiting.request.prompt.size());
+  if (on_ended) on_ended();
   waiting.sink->on_end(usage, nullptr);
 }
 
@@ -256,6 +257,7 @@ void EdgeLoop::end_group(Group& group) {
   if (group.answer_us == 0) group.answer_us = now_us;
   group.usage.prefill_s = static_cast<double>(group.answer_us - group.start_us) * 1e-6;
   group.usage.decode_s = static_cast<double>(now_us - group.answer_us) * 1e-6;
+  if (on_ended) on_ended();
   group.sink->on_end(group.usage, group.error);
 }
 
@@ -325,7 +327,8 @@ int64_t EdgeLoop::next_step_us() const {
 
 EdgeStats EdgeLoop::stats() const {
   EdgeStats s = stats_;
-  s.n_running = static_cast<int>(generations_.size());
+  s.n_running = static_cast<int>(std::count_if(generations_.begin(), generations_.end(),
+                                               [](const auto& g) { return !g->over; }));
   for (const Waiting& w : waiting_) s.n_waiting += w.request.n;
   return s;
 }

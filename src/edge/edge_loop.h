@@ -73,6 +73,10 @@ class EdgeLoop {
   int64_t next_step_us() const;
   EdgeStats stats() const;
 
+  // Just before each sink's on_end(), by when stats() count that request: who has an answer finds
+  // it in the measurements.
+  std::function<void()> on_ended;
+
  private:
   bool streams();
   struct Group;

@@ -12,7 +12,12 @@ namespace hob::edge {
 struct EdgeService::Impl {
   Impl(Connector& connector, Speculator& speculator, const Tokenizer& tokenizer,
        const EdgeLoopOptions& options_)
-      : options(options_), loop(connector, speculator, tokenizer, options_, [this] { rouse(); }) {}
+      : options(options_), loop(connector, speculator, tokenizer, options_, [this] { rouse(); }) {
+    loop.on_ended = [this] {
+      const std::lock_guard lock(mutex);
+      stats = loop.stats();
+    };
+  }
 
   void main();
   void rouse();

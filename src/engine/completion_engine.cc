@@ -93,7 +93,7 @@ struct CompletionEngine::Impl {
   void send(Order order);
   void apply_budget(ServingLoop& loop);
   void started(const std::string& id);
-  void ended(const std::string& id);
+  void ended(const std::string& id, const ServingLoop& loop);
   std::optional<Refused> refuse(const CompletionRequest& request) const;
 
   ModelSession& session;
@@ -132,9 +132,11 @@ void CompletionEngine::Impl::started(const std::string& id) {
   n_places_taken += l.n;
 }
 
-void CompletionEngine::Impl::ended(const std::string& id) {
+// Before its sink learns of it: who has an answer finds it in the measurements.
+void CompletionEngine::Impl::ended(const std::string& id, const ServingLoop& loop) {
   constexpr double kWeight = 0.2;  // of the newest interval: about the last five ends count
   const std::lock_guard lock(mutex);
+  stats = loop.stats();
   const auto it = live.find(id);
   if (it->second.started) {
     n_places_taken -= it->second.n;
@@ -230,7 +232,7 @@ void CompletionEngine::Impl::main() {
   session.backend().pin_engine_thread();
   ServingLoop loop(setup);
   loop.on_started = [this](const std::string& id) { started(id); };
-  loop.on_ended = [this](const std::string& id) { ended(id); };
+  loop.on_ended = [&](const std::string& id) { ended(id, loop); };
   while (take_inbox(loop)) {
     try {
       apply_budget(loop);

@@ -254,9 +254,11 @@ struct Alone {
   std::shared_ptr<Recorder> submit(CompletionRequest r, bool shown) {
     r.wants_provisional = shown;
     auto sink = std::make_shared<Recorder>(r.n);
+    sink->at_end = [this] { at_end = edge->edge_stats(); };
     EXPECT_FALSE(edge->submit(std::move(r), sink));
     return sink;
   }
+  EdgeStats at_end;  // what the last sink to end found
   TestServer server;
   ChaosNet net;
   Speculator speculator;
@@ -304,9 +306,13 @@ TEST(EdgeService, WithoutAServerTheDraftModelAnswers) {
   Alone alone(model.drafter(), 30'000);
   alone.net.set_away(true);
   const CompletionRequest r = requests()[0];
+  uint64_t n_unverified = 0;
   for (const bool is_shown : {false, true, false}) {
     const auto sink = alone.submit(r, is_shown);
     sink->wait_end();
+    n_unverified += static_cast<uint64_t>(r.max_tok);
+    EXPECT_EQ(alone.at_end.n_unverified_tok, n_unverified);  // an answer is in the measurements
+    EXPECT_EQ(alone.at_end.n_running, 0);
     EXPECT_FALSE(sink->error);
     const auto plain = alone.server.core().run(r);
     EXPECT_EQ(sink->choices[0].text, plain->choices[0].text);

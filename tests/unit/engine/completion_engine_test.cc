@@ -53,6 +53,18 @@ TEST(CompletionEngine, OneRequestEqualsGenerate) {
   expect_all_blocks_free(*server.engine);
 }
 
+TEST(CompletionEngine, WhoHasAnAnswerFindsItInTheMeasurements) {
+  Server server;
+  const auto sink = std::make_shared<Recorder>();
+  ServeStats seen;
+  sink->at_end = [&] { seen = server.engine->stats(); };
+  ASSERT_FALSE(server.engine->submit(greedy_request("a", some_tokens(5), 20), sink));
+  sink->wait_end();
+  EXPECT_EQ(seen.n_generated_tok, 20u);
+  EXPECT_EQ(seen.n_finished[static_cast<size_t>(FinishReason::kLength)], 1u);
+  EXPECT_EQ(seen.n_running, 0);
+}
+
 TEST(CompletionEngine, SampledAnswersEqualGenerateToo) {
   Server server;
   CompletionRequest r = greedy_request("a", some_tokens(20), 30);

@@ -72,6 +72,7 @@ void Recorder::on_delta(CompletionDelta delta) {
 }
 
 void Recorder::on_end(const CompletionUsage& end_usage, std::exception_ptr end_error) {
+  if (at_end) at_end();
   const std::lock_guard lock(mutex_);
   expect(!ended_, "a second end");
   for (const Choice& c : choices) expect(c.finish.has_value(), "a choice without a finish reason");

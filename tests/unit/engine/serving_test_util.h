@@ -43,6 +43,7 @@ class Recorder : public CompletionSink {
 
   // On the engine's thread after each delta, with the tokens of choice 0 so far.
   std::function<void(size_t n_tok)> after_delta;
+  std::function<void()> at_end;  // there, too
 
   void wait_end();
   bool ended();
