@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/size_parse.h"
 #include "command.h"
+#include "engine/observed_run.h"
 #include "interrupt.h"
 #include "output.h"
 #include "quant/gptq_model.h"
@@ -89,7 +90,7 @@ void run_calibrated(CalibratedOptions& o) {
   SessionOptions session_of = session_options(o.common);
   if (o.common.ctx == 0) session_of.n_ctx = kWindow;
   session_of.pack = "none";
-  session_of.max_logit_rows = kHessianRows;
+  session_of.max_logit_rows = kCalibrationRows;
   o.quantise.hessian_bytes = parse_size(o.hessian_memory);
   ModelPlan plan = plan_model(session_of);
   check_output(o, plan.file);

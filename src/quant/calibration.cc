@@ -1,34 +1,14 @@
 #include "quant/calibration.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <cstring>
-
-#include "base/error.h"
+#include "engine/observed_run.h"
 
 namespace hob {
 namespace {
 
-// Plain versions of what the kernels compute. Ref: kernels/gated_unit.h.
-float gated(GatedUnit unit, float g, float u) {
-  switch (unit) {
-    case GatedUnit::kSilu:
-      return g / (1 + std::exp(-g)) * u;
-    case GatedUnit::kGelu:
-    case GatedUnit::kGeluF16:
-      return 0.5f * g * (1 + std::tanh(0.7978845608f * (g + 0.044715f * g * g * g))) * u;
-    case GatedUnit::kClampedSilu:
-      g = std::min(g, 7.0f);
-      return g / (1 + std::exp(-1.702f * g)) * (std::clamp(u, -7.0f, 7.0f) + 1);
-  }
-  return 0;
-}
-
 class Collector : public LinearObserver, public ExpertObserver {
  public:
-  Collector(Backend& backend, GatedUnit unit, LayerRange layers, ThreadPool& pool)
-      : backend_(backend), unit_(unit), layers_(layers), pool_(pool) {}
+  Collector(FfnInputs inputs, LayerRange layers, ThreadPool& pool)
+      : inputs_(std::move(inputs)), layers_(layers), pool_(pool) {}
 
   void attention_in(int layer, Mat x) override { add({layer, LinearInput::kAttention, -1}, x); }
   void attention_out(int layer, Mat x) override { add({layer, LinearInput::kHeads, -1}, x); }
@@ -46,53 +26,17 @@ class Collector : public LinearObserver, public ExpertObserver {
     if (wanted(key.layer)) sums_.try_emplace(key, x.cols).first->second.add(x, pool_);
   }
 
-  // The hidden vectors stay inside the backend, so they are computed once more here.
   void add_ffn(int layer, int expert, const ExpertGroup& group, Mat x) {
     if (!wanted(layer)) return;
-    const auto n = static_cast<int>(group.rows.size());
-    const Mat in = mat(input_, n, x.cols), gate = mat(gate_, n, group.gate.n_rows),
-              up = mat(up_, n, group.up.n_rows);
-    for (int r = 0; r < n; r++)
-      std::memcpy(in.row(r), x.row(group.rows[static_cast<size_t>(r)]),
-                  static_cast<size_t>(x.cols) * sizeof(float));
-    const std::array<LinearOut, 2> outs{
-        {{group.gate, group.gate_bias, gate}, {group.up, group.up_bias, up}}};
-    backend_.linear(in, outs);
-    for (int r = 0; r < n; r++)
-      for (int c = 0; c < up.cols; c++) up.row(r)[c] = gated(unit_, gate.row(r)[c], up.row(r)[c]);
-    add({layer, LinearInput::kFfn, expert}, in);
-    add({layer, LinearInput::kHidden, expert}, up);
+    const FfnInputs::Pair p = inputs_.of(group, x);
+    add({layer, LinearInput::kFfn, expert}, p.in);
+    add({layer, LinearInput::kHidden, expert}, p.hidden);
   }
 
-  static Mat mat(std::vector<float>& storage, int rows, int cols) {
-    storage.resize(std::max(storage.size(), static_cast<size_t>(rows) * static_cast<size_t>(cols)));
-    return {storage.data(), rows, cols, cols};
-  }
-
-  Backend& backend_;
-  GatedUnit unit_;
+  FfnInputs inputs_;
   LayerRange layers_;
   ThreadPool& pool_;
   Hessians sums_;
-  std::vector<float> input_, gate_, up_;
-};
-
-// Observers must not outlive the collector, whatever is thrown.
-class Watch {
- public:
-  Watch(Decoder& decoder, Collector& collector) : decoder_(decoder) {
-    decoder_.set_linear_observer(&collector);
-    decoder_.set_expert_observer(&collector);
-  }
-  ~Watch() {
-    decoder_.set_linear_observer(nullptr);
-    decoder_.set_expert_observer(nullptr);
-  }
-  Watch(const Watch&) = delete;
-  Watch& operator=(const Watch&) = delete;
-
- private:
-  Decoder& decoder_;
 };
 
 }  // namespace
@@ -111,20 +55,8 @@ uint64_t hessian_bytes(const ModelSpec& spec, int layer) {
 Hessians collect_hessians(ModelSession& session, std::span<const int32_t> tokens, LayerRange layers,
                           ThreadPool& pool,
                           const std::function<void(uint64_t, uint64_t)>& progress) {
-  Collector collector(session.backend(), session.layout().spec.ffn_unit, layers, pool);
-  const Watch watch(session.decoder(), collector);
-  Engine& engine = session.engine();
-  const auto window = static_cast<size_t>(engine.limits().n_ctx);
-  for (size_t begin = 0; begin < tokens.size(); begin += window) {
-    const size_t n = std::min(window, tokens.size() - begin);
-    const int seq = engine.open();
-    engine.feed(seq, tokens.subspan(begin, n), static_cast<int>(n));
-    while (engine.step([](int, int, std::span<const float>) {}))
-      if (progress) progress(begin + static_cast<size_t>(engine.n_computed(seq)), tokens.size());
-    const std::exception_ptr error = engine.error(seq);
-    engine.close(seq);
-    if (error) std::rethrow_exception(error);
-  }
+  Collector collector({session.backend(), session.layout().spec.ffn_unit}, layers, pool);
+  run_observed(session, tokens, &collector, &collector, progress);
   return collector.take();
 }
 

@@ -34,12 +34,8 @@ struct LayerRange {
 // What the Hessians of a layer take.
 uint64_t hessian_bytes(const ModelSpec& spec, int layer);
 
-// Rows of logits that the session's steps must allow: the last layer computes only rows whose
-// logits are wanted.
-inline constexpr int kHessianRows = 256;
-
-// The text is cut into windows of the session's context length. progress(tokens done, in all) may
-// throw to stop. Throws what a failed read of an expert throws.
+// Of a session that allows kCalibrationRows; see run_observed (engine/observed_run.h) for the text,
+// the progress and what is thrown.
 Hessians collect_hessians(ModelSession& session, std::span<const int32_t> tokens, LayerRange layers,
                           ThreadPool& pool,
                           const std::function<void(uint64_t, uint64_t)>& progress);

@@ -35,7 +35,7 @@ struct QuantiseReport {
 };
 
 // progress(what, done, in all) may throw to stop; nothing is left then. `session`: of the same
-// file, its steps allowing kHessianRows rows of logits.
+// file, its steps allowing kCalibrationRows rows of logits.
 using CalibratedProgress = std::function<void(std::string_view what, uint64_t done, uint64_t total)>;
 QuantiseReport quantise_model(ModelSession& session, std::span<const int32_t> tokens,
                               const QuantiseOptions& options, ThreadPool& pool,

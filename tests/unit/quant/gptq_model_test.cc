@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "base/error.h"
-#include "engine/model_session.h"
+#include "engine/observed_run.h"
 #include "format/gguf.h"
 #include "quant/calibration_names.h"
 #include "quant/calibration_weights.h"
@@ -26,7 +26,7 @@ std::unique_ptr<ModelSession> open(const std::string& path) {
   options.n_threads = 2;
   options.n_ctx = 128;
   options.pack = "none";
-  options.max_logit_rows = kHessianRows;
+  options.max_logit_rows = kCalibrationRows;
   return ModelSession::load(plan_model(options), {});
 }
 
