@@ -1,4 +1,4 @@
-// hob quantize IN.gguf OUT.gguf --type T: the same model with smaller tensor types.
+// hob quantize IN OUT.gguf --type T: the same model with smaller tensor types.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "format/byte_source.h"
-#include "format/gguf.h"
+#include "hf/open_model.h"
 #include "interrupt.h"
 #include "output.h"
 #include "quant/quantise_gguf.h"
@@ -58,26 +58,15 @@ void check_methods(const Options& o) {
           "[usage] --calibration: expected --method gptq or awq, or --target-size with it");
     return;
   }
-  const bool mixed = o.to_size.wanted() || !o.tensor_types.empty() || !o.output_type.empty() ||
-                     !o.token_embedding_type.empty() || !o.imatrix.empty() || o.pure || o.dry_run;
-  if (mixed)
+  const bool named =
+      !o.tensor_types.empty() || !o.output_type.empty() || !o.token_embedding_type.empty();
+  if (named && o.calibrated.quantise.as_f32)
+    throw UsageError("[usage] --as-f32: expected no types beside it, they are all F32");
+  if (o.to_size.wanted() || !o.imatrix.empty() || o.pure || o.dry_run)
     throw UsageError(
-        "[usage] --method: expected rtn with --tensor-type, --output-type, --token-embedding-type, "
-        "--imatrix, --pure, --dry-run and --target-size");
+        "[usage] --method: expected rtn with --imatrix, --pure, --dry-run and --target-size");
   if (o.type.empty() != o.calibrated.quantise.as_f32)
     throw UsageError("[usage] --type: expected either it or --as-f32 with --bits and --grid");
-}
-
-void run_with_text(Options& o) {
-  CalibratedOptions& c = o.calibrated;
-  if (!o.type.empty()) set_calibrated_type(c, o.type);
-  c.common.model = o.in;
-  c.common.threads = o.threads;
-  c.common.json = o.json;
-  c.common.quiet = o.quiet;
-  c.force = o.force;
-  c.quantise.out = o.out;
-  run_calibrated(c);
 }
 
 // "REGEX=TYPE"; an expression may contain '='.
@@ -104,6 +93,26 @@ QuantPlanOptions plan_options(const Options& o) {
   } catch (const Error& e) {  // a wrong word on the command line
     throw UsageError(e.what());
   }
+}
+
+void run_with_text(Options& o) {
+  CalibratedOptions& c = o.calibrated;
+  if (!o.type.empty()) set_calibrated_type(c, o.type);
+  c.common.model = o.in;
+  c.common.threads = o.threads;
+  c.common.json = o.json;
+  c.common.quiet = o.quiet;
+  c.force = o.force;
+  c.quantise.out = o.out;
+  if (o.calibrated.quantise.as_f32) return run_calibrated(c);
+  const QuantPlanOptions named = plan_options(o);
+  c.choose_types = [named](const ModelFile& model) {
+    std::map<std::string, DType, std::less<>> types;
+    for (const QuantStep& step : plan_quantisation(model, named))
+      if (step.named) types[step.tensor->name] = step.to;
+    return types;
+  };
+  run_calibrated(c);
 }
 
 void check_output(const Options& o, const ModelFile& model) {
@@ -251,13 +260,11 @@ QuantiseResult write_file(const Options& o, const Chosen& c, const ImportanceMat
 
 void run(Options& o) {
   check_methods(o);
-  std::error_code ignored;
-  if (std::filesystem::is_directory(o.in, ignored))
-    fail(Code::kUnimplemented, "[quantize] {}: expected a GGUF file: 'hob convert' makes one of it",
-         printable(o.in));
   if (o.is_calibrated()) return run_with_text(o);
   const auto start = std::chrono::steady_clock::now();
-  const ModelFile model = open_gguf(o.in);
+  const WritableModel opened = open_writable_model(o.in);
+  const ModelFile& model = opened.file;
+  note_unpacked(o.quiet, opened);
   check_output(o, model);
   std::optional<ImportanceMatrix> importance;
   if (!o.imatrix.empty()) importance = ImportanceMatrix::open(o.imatrix);
@@ -286,7 +293,9 @@ void run(Options& o) {
 
 Runner setup_quantize(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("in", o->in, "the GGUF file to read; of several shards: the first")->required();
+  app.add_option("in", o->in,
+                 "the GGUF file to read, of several shards the first; or a Hugging Face folder")
+      ->required();
   app.add_option("out", o->out, "the GGUF file to write")->required();
   app.add_option("--type", o->type, "Q4_K_M, Q6_K, Q8_0, IQ4_XS, MXFP4_MOE, F16, ...");
   app.add_option("--tensor-type", o->tensor_types,

@@ -14,6 +14,7 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "engine/observed_run.h"
+#include "hf/open_model.h"
 #include "interrupt.h"
 #include "output.h"
 #include "quant/gptq_model.h"
@@ -67,12 +68,19 @@ void note_experts(const CalibratedOptions& o, const QuantiseReport& report) {
 void print(const CalibratedOptions& o, const QuantiseReport& r, size_t n_tok, double seconds) {
   const uint64_t n_bytes = std::filesystem::file_size(o.quantise.out);
   note_experts(o, r);
+  if (r.n_rounded > 0)
+    note(
+        o.common.quiet,
+        fmt::format("hob: note: {} tensors are rounded to the nearest: the method gives Q4_0, Q4_1 "
+                    "and Q8_0, and only to the layers' matrices",
+                    r.n_rounded));
   if (o.common.json)
     return write_json({{"file", o.quantise.out},
                        {"bytes", n_bytes},
                        {"n_matrices", r.n_matrices},
                        {"calibration_tokens", n_tok},
                        {"passes", r.n_passes},
+                       {"n_rounded", r.n_rounded},
                        {"n_dead", r.n_dead},
                        {"damp", r.damp},
                        {"n_blended", r.blended.size()},
@@ -85,6 +93,13 @@ void print(const CalibratedOptions& o, const QuantiseReport& r, size_t n_tok, do
 
 }  // namespace
 
+void note_unpacked(bool quiet, const WritableModel& model) {
+  if (model.unpacked)
+    note(quiet,
+         "hob: note: the folder's layers are quantised already: they are read back first, and "
+         "rounding them again adds to their error");
+}
+
 void run_calibrated(CalibratedOptions& o) {
   const auto start = std::chrono::steady_clock::now();
   SessionOptions session_of = session_options(o.common);
@@ -92,8 +107,11 @@ void run_calibrated(CalibratedOptions& o) {
   session_of.pack = "none";
   session_of.max_logit_rows = kCalibrationRows;
   o.quantise.hessian_bytes = parse_size(o.hessian_memory);
-  ModelPlan plan = plan_model(session_of);
+  WritableModel model = open_writable_model(o.common.model);
+  note_unpacked(o.common.quiet, model);
+  ModelPlan plan = plan_model(session_of, std::move(model.file));
   check_output(o, plan.file);
+  if (o.choose_types) o.quantise.types = o.choose_types(plan.file);
   const std::vector<int32_t> tokens = read_tokens(o, plan.file);
   const std::unique_ptr<ModelSession> session = load_session(o.common, std::move(plan));
   ThreadPool pool(o.common.threads ? o.common.threads : default_threads());

@@ -1,8 +1,11 @@
 #pragma once
 // The part of `hob quantize` that runs a text through the model.
+#include <functional>
+#include <map>
 #include <string>
 
 #include "command.h"
+#include "hf/open_model.h"
 #include "options.h"
 #include "quant/gptq_model.h"
 
@@ -14,6 +17,8 @@ struct CalibratedOptions {
   int n_tok = 32768;
   bool force = false;
   QuantiseOptions quantise;
+  // Types by name, of the model that has been opened; null: none.
+  std::function<std::map<std::string, DType, std::less<>>(const ModelFile&)> choose_types;
 
   CalibratedOptions() { quantise.method = QuantMethod::kRtn; }
 };
@@ -21,6 +26,8 @@ struct CalibratedOptions {
 void add_calibrated_options(CLI::App& app, CalibratedOptions& o);
 // The grid of a GGUF type. Throws UsageError for types that have none.
 void set_calibrated_type(CalibratedOptions& o, const std::string& type);
+// Says so when a folder's layers were quantised.
+void note_unpacked(bool quiet, const WritableModel& model);
 void run_calibrated(CalibratedOptions& o);
 
 }  // namespace hob::app

@@ -58,8 +58,9 @@ class CheckpointRows : public RowMaker {
 };
 
 // config.json is the last file: a pack of another configuration is one of another model.
-ModelFile open_folder(const std::string& dir) {
-  HfCheckpoint checkpoint = HfCheckpoint::open(dir, HfOutType::kAuto, /*for_file=*/false);
+WritableModel open_folder(const std::string& dir, bool for_file) {
+  HfCheckpoint checkpoint = HfCheckpoint::open(dir, HfOutType::kAuto, for_file);
+  const bool unpacked = checkpoint.unpacked();
   Metadata metadata = checkpoint.metadata();
   std::vector<std::string> files = checkpoint.files();
   files.push_back((std::filesystem::path(dir) / "config.json").string());
@@ -76,21 +77,31 @@ ModelFile open_folder(const std::string& dir) {
     }
     tensors.push_back(std::move(raw));
   }
-  return {std::move(metadata), std::move(tensors), std::move(files), total_bytes, std::move(rows)};
+  return {{std::move(metadata), std::move(tensors), std::move(files), total_bytes, std::move(rows)},
+          unpacked};
+}
+
+bool is_folder(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored);
 }
 
 }  // namespace
 
 ModelFile open_model_file(const std::string& path) {
-  std::error_code ignored;
+  if (is_folder(path)) return open_folder(path, /*for_file=*/false).file;
   const std::filesystem::path p(path);
-  if (std::filesystem::is_directory(p, ignored)) return open_folder(path);
   if (p.extension() == ".safetensors" || p.filename() == "config.json")
     fail(Code::kInvalidArgument,
          "[hf] {}: expected a GGUF file or the folder that holds config.json and *.safetensors, "
          "this is one of its files",
          printable(path));
   return open_gguf(path);
+}
+
+WritableModel open_writable_model(const std::string& path) {
+  if (is_folder(path)) return open_folder(path, /*for_file=*/true);
+  return {open_model_file(path), false};
 }
 
 }  // namespace hob

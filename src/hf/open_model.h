@@ -9,4 +9,12 @@ namespace hob {
 // it is. Throws Error with one clear line.
 ModelFile open_model_file(const std::string& path);
 
+// The same as `hob convert` would write it: types that GGUF files have, and all of a tokenizer that
+// one can hold. `unpacked`: quantised layers of a folder, read back as F16.
+struct WritableModel {
+  ModelFile file;
+  bool unpacked = false;
+};
+WritableModel open_writable_model(const std::string& path);
+
 }  // namespace hob

@@ -30,6 +30,18 @@ std::optional<DType> block_type(const GridParams& params) {
   return std::nullopt;
 }
 
+std::optional<GridParams> grid_of(DType type, const GridParams& like) {
+  GridParams grid = like;
+  grid.group = kBlock32;
+  for (const int bits : {4, 8})
+    for (const GridKind kind : {GridKind::kSymmetric, GridKind::kOffset}) {
+      grid.bits = bits;
+      grid.kind = kind;
+      if (block_type(grid) == type) return grid;
+    }
+  return std::nullopt;
+}
+
 void append_blocks(const QuantisedMatrix& q, DType type, std::vector<std::byte>& out) {
   HOB_CHECK(q.group == kBlock32);
   for (size_t b = 0; b < q.grids.size(); b++) {

@@ -11,6 +11,7 @@
 #include "quant/calibration_names.h"
 #include "quant/calibration_weights.h"
 #include "quant/gptq_blocks.h"
+#include "quant/round_row.h"
 
 namespace hob {
 namespace {
@@ -23,7 +24,8 @@ bool quantisable(const RawTensor& t) {
 class ModelQuantiser {
  public:
   ModelQuantiser(ModelSession& session, std::span<const int32_t> tokens,
-                 const QuantiseOptions& options, ThreadPool& pool, const CalibratedProgress& progress)
+                 const QuantiseOptions& options, ThreadPool& pool,
+                 const CalibratedProgress& progress)
       : session_(session),
         spec_(session.layout().spec),
         tokens_(tokens),
@@ -31,7 +33,7 @@ class ModelQuantiser {
         pool_(pool),
         progress_(progress),
         reader_(session.file()),
-        out_type_(options.as_f32 ? DType::kF32 : type_of(options.gptq.grid)) {}
+        out_type_(options.as_f32 ? DType::kF32 : type_of_grid(options.gptq.grid)) {}
 
   QuantiseReport run() {
     GgufWriter writer;
@@ -44,7 +46,7 @@ class ModelQuantiser {
               [](const RawTensor* a, const RawTensor* b) { return place(*a) < place(*b); });
     for (const RawTensor* t : order) {
       check(*t);
-      writer.add(t->name, quantisable(*t) ? out_type_ : t->dtype, t->shape);
+      writer.add(t->name, type_of(*t), t->shape);
       total_ += t->n_bytes;
     }
     size_t next = 0;  // the writer asks in the order of add()
@@ -55,12 +57,27 @@ class ModelQuantiser {
   }
 
  private:
-  static DType type_of(const GridParams& grid) {
+  static DType type_of_grid(const GridParams& grid) {
     if (const std::optional<DType> type = block_type(grid)) return *type;
     fail(Code::kUnimplemented,
          "[quant] expected a grid that GGUF has a type for (group 32 with 4 bits, or 8 symmetric), "
          "got {} bits in groups of {}",
          grid.bits, grid.group);
+  }
+
+  std::optional<DType> named_type(const RawTensor& t) const {
+    const auto named = options_.types.find(t.name);
+    return named == options_.types.end() ? std::nullopt : std::optional(named->second);
+  }
+  DType type_of(const RawTensor& t) const {
+    if (const std::optional<DType> named = named_type(t)) return *named;
+    return quantisable(t) ? out_type_ : t.dtype;
+  }
+  // What the method works on; nothing: it has no such values.
+  std::optional<GridParams> grid_for(const RawTensor& t) const {
+    const std::optional<DType> named = named_type(t);
+    if (!quantisable(t)) return std::nullopt;
+    return named ? grid_of(*named, options_.gptq.grid) : std::optional(options_.gptq.grid);
   }
 
   static std::tuple<int, uint64_t, uint64_t> place(const RawTensor& t) {
@@ -85,19 +102,22 @@ class ModelQuantiser {
   void check(const RawTensor& t) const {
     const std::optional<LayerMatrix> matrix = layer_matrix(t.name);
     if (!matrix) return;
-    if (!quantisable(t))
+    const std::optional<GridParams> grid = grid_for(t);
+    if (!grid && !named_type(t))
       fail(Code::kInvalidArgument, "[quant] {}: expected F32, F16 or BF16, file has {}", t.name,
            dtype_info(t.dtype).name);
     if (matrix->layer >= spec_.n_layers)
       fail(Code::kDataLoss, "[quant] {}: expected a layer below {}", t.name, spec_.n_layers);
-    check_grid(options_.gptq.grid, static_cast<int>(t.shape.cols()));
+    if (grid) check_grid(*grid, static_cast<int>(t.shape.cols()));
   }
 
   void write(const RawTensor& t, const GgufWriter::Sink& sink) {
     const std::optional<LayerName> name = layer_name(t.name);
     if (name && options_.method != QuantMethod::kRtn) calibrate(name->layer);
-    if (quantisable(t))
-      write_quantised(t, *layer_matrix(t.name), sink);
+    if (const std::optional<GridParams> grid = grid_for(t))
+      write_quantised(t, *layer_matrix(t.name), *grid, sink);
+    else if (const std::optional<DType> named = named_type(t))
+      write_rounded(t, *named, sink);
     else if (folds_ && folds_->touches(t.name))
       write_folded(t, sink);
     else
@@ -155,7 +175,20 @@ class ModelQuantiser {
     sink(to_bytes(t.dtype, w));
   }
 
-  void write_quantised(const RawTensor& t, const LayerMatrix& matrix,
+  // Folds of the layer are in what the other matrices get, so they must be in here too.
+  void write_rounded(const RawTensor& t, DType type, const GgufWriter::Sink& sink) {
+    const std::optional<LayerMatrix> matrix = layer_matrix(t.name);
+    const int64_t n_experts = t.shape.n_dims > 2 ? t.shape[0] : 1;
+    const int64_t n_cols = t.shape.cols(), n = t.shape.n_elements() / n_experts;
+    for (int64_t e = 0; e < n_experts; e++) {
+      std::vector<float> w = reader_.values(t, e * n, n);
+      if (folds_ && matrix) folds_->apply(*matrix, static_cast<int>(e), n_cols, w);
+      sink(round_rows(type, w, n_cols, pool_));
+    }
+    report_.n_rounded++;
+  }
+
+  void write_quantised(const RawTensor& t, const LayerMatrix& matrix, const GridParams& grid,
                        const GgufWriter::Sink& sink) {
     const int64_t n_experts = matrix.routed ? t.shape[0] : 1;
     const auto cols = static_cast<int>(t.shape.cols());
@@ -165,30 +198,33 @@ class ModelQuantiser {
       std::vector<float> w = reader_.values(t, e * n, n);
       const InputKey key = matrix.key(static_cast<int>(e));
       if (folds_) folds_->apply(matrix, static_cast<int>(e), cols, w);
-      const QuantisedMatrix q = quantise(w, rows, cols, key);
+      const QuantisedMatrix q = quantise(w, rows, cols, grid, key);
       report_.n_matrices++;
       if (options_.as_f32) {
         const std::vector<float> values = q.dequantise();
         sink(std::as_bytes(std::span(values)));
       } else {
         std::vector<std::byte> blocks;
-        append_blocks(q, out_type_, blocks);
+        append_blocks(q, type_of(t), blocks);
         sink(blocks);
       }
     }
   }
 
-  QuantisedMatrix quantise(const std::vector<float>& w, int rows, int cols, const InputKey& key) {
+  QuantisedMatrix quantise(const std::vector<float>& w, int rows, int cols, const GridParams& grid,
+                           const InputKey& key) {
     const auto found = hessians_.find(key);
     if (options_.method == QuantMethod::kRtn || found == hessians_.end())
-      return rtn_quantise(w, rows, cols, options_.gptq.grid, pool_);
+      return rtn_quantise(w, rows, cols, grid, pool_);
     std::vector<float> hessian = found->second.hessian();
     if (options_.method == QuantMethod::kAwq) {
       if (const std::vector<float>* s = folds_->scales(key)) hessian = scaled_hessian(hessian, *s);
-      return awq_quantise(w, rows, cols, hessian, options_.gptq.grid, pool_);
+      return awq_quantise(w, rows, cols, hessian, grid, pool_);
     }
     GptqReport one;
-    QuantisedMatrix q = gptq_quantise(w, rows, cols, hessian, options_.gptq, pool_, &one);
+    GptqParams params = options_.gptq;
+    params.grid = grid;
+    QuantisedMatrix q = gptq_quantise(w, rows, cols, hessian, params, pool_, &one);
     report_.n_dead += one.n_dead;
     report_.damp = std::max(report_.damp, one.damp);
     return q;

@@ -89,10 +89,11 @@ std::vector<QuantStep> plan_quantisation(const ModelFile& model, const QuantPlan
   const Mixture mixture(model, *options.type, options.has_importance);
   std::vector<QuantStep> steps;
   for (const RawTensor& tensor : model.tensors()) {
-    QuantStep step = {&tensor, tensor.dtype, tensor.dtype, false};
+    QuantStep step = {&tensor, tensor.dtype, tensor.dtype, false, false};
     if (may_change(tensor)) {
       const std::optional<DType> named = named_type(tensor, options, mixture, rules);
       step.free = !named;
+      step.named = named.has_value();
       step.wanted = named ? *named : usual_type(tensor, options, mixture);
       step.to = type_for_width(step.wanted, tensor.shape.cols());
     }

@@ -1,5 +1,7 @@
 #include "quant/round_row.h"
 
+#include <algorithm>
+
 #include "tensor/quantise.h"
 #include "tensor/quantise_search.h"
 
@@ -18,6 +20,22 @@ void round_row(DType type, std::span<const float> values, const float* importanc
   if (!dtype_info(type).quantised()) return quantise_row(type, values.data(), n, dst);
   if (importance == nullptr && prefers_equal(type)) importance = ones;
   quantise_row_search(type, values.data(), n, importance, dst);
+}
+
+std::vector<std::byte> round_rows(DType type, std::span<const float> values, int64_t n_cols,
+                                  ThreadPool& pool) {
+  const auto width = static_cast<size_t>(n_cols), n_rows = values.size() / width;
+  const size_t bytes = row_bytes(type, n_cols);
+  const std::vector<float> ones(width, 1.0f);
+  std::vector<std::byte> out(n_rows * bytes);
+  const size_t n_tasks = std::min(n_rows, 16 * static_cast<size_t>(pool.n_threads()));
+  pool.run(static_cast<int>(n_tasks), [&](int task) {
+    const auto t = static_cast<size_t>(task);
+    for (size_t row = n_rows * t / n_tasks; row < n_rows * (t + 1) / n_tasks; row++)
+      round_row(type, values.subspan(row * width, width), nullptr, ones.data(),
+                out.data() + row * bytes);
+  });
+  return out;
 }
 
 }  // namespace hob

@@ -1,8 +1,11 @@
 #pragma once
-// One row rounded as `hob quantize` does it, with or without importance.
+// Rows rounded as `hob quantize` does it, with or without importance.
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <vector>
 
+#include "base/thread_pool.h"
 #include "tensor/dtype.h"
 
 namespace hob {
@@ -12,5 +15,9 @@ namespace hob {
 // it.
 void round_row(DType type, std::span<const float> values, const float* importance,
                const float* ones, std::byte* dst);
+
+// Rows of n_cols values each, without importance. `type` must fit the rows (type_for_width()).
+std::vector<std::byte> round_rows(DType type, std::span<const float> values, int64_t n_cols,
+                                  ThreadPool& pool);
 
 }  // namespace hob

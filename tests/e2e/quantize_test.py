@@ -5,6 +5,8 @@ import struct
 import subprocess
 import time
 
+from convert_test import CONFIG, random_numbers, shapes, write_checkpoint
+from folder_test import GOLDENS, write_tokenizer
 from hob import *
 
 
@@ -63,6 +65,71 @@ class Quantizing(HobTest):
                                "--tensor-type", "blk.0.*_exps=Q8_0", "--pure")[0]
         self.assertEqual(made["bytes"], lines[-1]["bytes"])
         self.assertEqual(made["types"], lines[-1]["types"])
+
+    def test_a_folder_is_the_same_as_its_converted_file(self):
+        model, file = self.tmp / "model", self.tmp / "model.gguf"
+        write_checkpoint(model, CONFIG, random_numbers)
+        write_tokenizer(model)
+        text = self.tmp / "text.txt"
+        text.write_text("hello you and all the others " * 40)
+        self.ok("convert", model, file)
+        for options in [["--type", "Q4_K_M"], ["--target-bpw", "6"],
+                        ["--type", "Q4_1", "--method", "gptq", "--calibration", text]]:
+            made = []
+            for source in [model, file]:
+                self.ok("quantize", source, self.out, "--force", "--quiet", *options)
+                made.append(self.out.read_bytes())
+            self.assertEqual(made[0], made[1], options)
+        self.ok("convert", GOLDENS / "mixtral", file, "--force")
+        self.ok("quantize", file, self.out, "--force", "--quiet", "--type", "Q8_0")
+        expected = self.out.read_bytes()
+        self.ok("quantize", GOLDENS / "mixtral", self.out, "--force", "--quiet", "--type", "Q8_0")
+        self.assertEqual(self.out.read_bytes(), expected)
+
+    def test_a_packed_folder_is_read_back_first(self):
+        model = self.tmp / "model"
+        config = dict(CONFIG, quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 32})
+        packed = {}
+        for name, shape in shapes(CONFIG).items():
+            if "_proj" not in name:
+                packed[name] = ("F32", shape)
+                continue
+            (n_out, n_in), stem = shape, name.removesuffix("weight")
+            packed[stem + "qweight"] = ("I32", [n_in // 8, n_out])
+            packed[stem + "qzeros"] = ("I32", [n_in // 32, n_out // 8])
+            packed[stem + "scales"] = ("F16", [n_in // 32, n_out])
+        header, data = {}, b""
+        for name, (dtype, shape) in packed.items():
+            n = shape[0] * (shape[1] if len(shape) > 1 else 1)
+            begin = len(data)
+            data += {"F32": struct.pack("<f", 0.5), "F16": struct.pack("<e", 0.01), "I32": b"\x77\x86\x75\x98"}[dtype] * n
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, len(data)]}
+        text = json.dumps(header).encode()
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(config))
+        (model / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+        done = hob("quantize", model, self.out, "--type", "Q8_0")
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        self.assertIn("read back first", done.stderr.decode())
+        self.assertTrue(self.json_lines("show", self.out)[0]["runnable"])
+
+    def test_named_types_beside_a_method(self):
+        model, text = DATA / "model" / "llama.gguf", self.tmp / "text.txt"
+        text.write_text("the cat and all the others sat on a mat " * 60)
+        method = ["--type", "Q4_1", "--calibration", text, "--method"]
+        for name in ["gptq", "awq"]:
+            done = hob("quantize", model, self.out, *method, name, "--force", "--tensor-type", "ffn_up=Q8_0",
+                       "--tensor-type", "attn_v=Q5_0", "--output-type", "Q8_0")
+            self.assertEqual(done.returncode, 0, done.stderr.decode())
+            self.assertIn("tensors are rounded to the nearest", done.stderr.decode())
+            shown = self.json_lines("show", self.out, "--tensors")[0]["tensors"]
+            types = {t["name"]: t["dtype"] for t in shown}
+            self.assertEqual(types["blk.0.ffn_up.weight"], "Q8_0")
+            self.assertEqual(types["blk.1.attn_v.weight"], "Q5_0")
+            self.assertEqual(types["blk.0.attn_q.weight"], "Q4_1")
+        self.refused(1, "finds none", "quantize", model, self.out, *method, "gptq", "--force", "--tensor-type", "no=Q8_0")
+        self.refused(2, "--as-f32", "quantize", model, self.out, "--method", "gptq", "--as-f32", "--calibration", text,
+                     "--force", "--tensor-type", "ffn_up=Q8_0")
 
     def size_with(self, model, kind, *more):
         return self.json_lines("quantize", model, self.out, "--type", kind, "--dry-run", "--quiet", "--pure",

@@ -106,6 +106,26 @@ TEST_F(GptqModel, OutputIsCloserThanByRounding) {
   }
 }
 
+TEST_F(GptqModel, NamedTypesAndTheFoldsInThem) {
+  const std::string model = model_path("olmoe.gguf");
+  for (const QuantMethod method : {QuantMethod::kGptq, QuantMethod::kAwq}) {
+    QuantiseOptions options{.out = {}, .method = method, .gptq = {}, .as_f32 = false};
+    options.gptq.grid = {.bits = 8, .group = 32, .kind = GridKind::kSymmetric};
+    options.types = {{"blk.0.attn_q.weight", DType::kF32},       // excepted
+                     {"blk.0.ffn_up_exps.weight", DType::kF16},  // no grid: rounded
+                     {"blk.1.ffn_gate_exps.weight", DType::kF16},
+                     {"blk.1.attn_k.weight", DType::kQ4_1},  // another grid
+                     {"output.weight", DType::kQ8_0}};       // no layer's matrix: rounded
+    const QuantiseReport report = quantise(model, "x.gguf", options);
+    EXPECT_EQ(report.n_rounded, 4);
+    const ModelFile made = open_gguf(path("x.gguf"));
+    for (const auto& [name, type] : options.types) EXPECT_EQ(made.find(name)->dtype, type) << name;
+    EXPECT_EQ(made.find("blk.1.attn_q.weight")->dtype, DType::kQ8_0);
+    // All but one matrix are near the original: a fold that misses the rounded ones would show.
+    EXPECT_LT(relative_error(logits_of(model), logits_of(path("x.gguf"))), 5e-2);
+  }
+}
+
 // A scale that is folded into the wrong place, or not into all places, changes the function.
 TEST_F(GptqModel, AwqFoldsLeaveTheFunction) {
   for (const char* name : {"olmoe.gguf", "qwen2moe.gguf", "llama.gguf"}) {
