@@ -12,7 +12,12 @@
 
 namespace hob {
 
-enum class QuantMethod : uint8_t { kRtn, kGptq, kAwq };
+enum class QuantMethod : uint8_t {
+  kRtn,
+  kGptq,
+  kAwq,
+  kAwqGptq,  // scaled as by AWQ, rounded as by GPTQ
+};
 
 struct QuantiseOptions {
   std::string out;
@@ -36,7 +41,8 @@ struct QuantiseReport {
 
 // progress(what, done, in all) may throw to stop; nothing is left then. `session`: of the same
 // file, its steps allowing kCalibrationRows rows of logits.
-using CalibratedProgress = std::function<void(std::string_view what, uint64_t done, uint64_t total)>;
+using CalibratedProgress =
+    std::function<void(std::string_view what, uint64_t done, uint64_t total)>;
 QuantiseReport quantise_model(ModelSession& session, std::span<const int32_t> tokens,
                               const QuantiseOptions& options, ThreadPool& pool,
                               const CalibratedProgress& progress);
