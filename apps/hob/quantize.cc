@@ -18,6 +18,7 @@
 #include "interrupt.h"
 #include "output.h"
 #include "quant/quantise_gguf.h"
+#include "quantize_auto.h"
 #include "quantize_calibrated.h"
 
 namespace hob::app {
@@ -29,26 +30,40 @@ struct Options {
   int threads = 0;
   bool pure = false, dry_run = false, json = false, quiet = false, force = false;
   CalibratedOptions calibrated;
+  AutoOptions to_size;  // --target-size
 
   bool is_calibrated() const {
     return calibrated.quantise.method != QuantMethod::kRtn || calibrated.quantise.as_f32;
   }
 };
 
+// Every tensor's type, and where it comes from.
+struct Chosen {
+  const ModelFile* model = nullptr;
+  const FileType* type = nullptr;
+  std::vector<QuantStep> steps;
+  std::optional<AutoTypes> automatic;  // with a target
+};
+
 // What only one of the two ways knows must not be dropped without a word.
 void check_methods(const Options& o) {
+  check_auto_options(o.to_size, !o.type.empty());
   if (!o.is_calibrated()) {
-    if (o.type.empty()) throw UsageError("[usage] --type is required");
-    if (!o.calibrated.calibration.empty())
-      throw UsageError("[usage] --calibration: expected --method gptq or awq with it");
+    if (o.type.empty() && !o.to_size.wanted())
+      throw UsageError("[usage] --type is required, or --target-size");
+    if (o.pure && o.to_size.wanted())
+      throw UsageError("[usage] --pure: expected --type with it, not a target");
+    if (!o.calibrated.calibration.empty() && !o.to_size.wanted())
+      throw UsageError(
+          "[usage] --calibration: expected --method gptq or awq, or --target-size with it");
     return;
   }
-  const bool mixed = !o.tensor_types.empty() || !o.output_type.empty() ||
+  const bool mixed = o.to_size.wanted() || !o.tensor_types.empty() || !o.output_type.empty() ||
                      !o.token_embedding_type.empty() || !o.imatrix.empty() || o.pure || o.dry_run;
   if (mixed)
     throw UsageError(
         "[usage] --method: expected rtn with --tensor-type, --output-type, --token-embedding-type, "
-        "--imatrix, --pure and --dry-run");
+        "--imatrix, --pure, --dry-run and --target-size");
   if (o.type.empty() != o.calibrated.quantise.as_f32)
     throw UsageError("[usage] --type: expected either it or --as-f32 with --bits and --grid");
 }
@@ -76,7 +91,8 @@ std::pair<std::string, DType> parse_tensor_rule(const std::string& text) {
 QuantPlanOptions plan_options(const Options& o) {
   try {
     QuantPlanOptions plan;
-    plan.type = &find_file_type(o.type);
+    // With a target F16 is only where the choice begins.
+    plan.type = &find_file_type(o.to_size.wanted() ? "F16" : o.type);
     for (const std::string& rule : o.tensor_types)
       plan.tensor_types.push_back(parse_tensor_rule(rule));
     if (!o.output_type.empty()) plan.output_type = parse_tensor_type(o.output_type);
@@ -147,36 +163,90 @@ nlohmann::ordered_json type_counts(const std::vector<QuantStep>& steps) {
   return out;
 }
 
-void print_dry_run(const Options& o, const std::vector<QuantStep>& steps, uint64_t n_bytes,
-                   uint64_t bytes_in) {
-  for (const QuantStep& step : steps) {
-    const RawTensor& t = *step.tensor;
-    const uint64_t to_bytes = row_bytes(step.to, t.shape.n_elements());
-    const std::string_view from = dtype_info(t.dtype).name, to = dtype_info(step.to).name;
-    if (o.json)
-      write_json({{"tensor", t.name}, {"from", from}, {"to", to}, {"bytes", to_bytes}});
-    else
-      write_out(fmt::format("{:<44} {:>18} {:>7} -> {:<7} {}\n", printable(t.name), t.shape.str(),
-                            from, to, format_size(to_bytes)));
-  }
-  if (o.json)
-    return write_json({{"bytes", n_bytes}, {"bytes_in", bytes_in}, {"types", type_counts(steps)}});
-  write_out(fmt::format("{} -> {}\n", format_size(bytes_in), format_size(n_bytes)));
+// "predicted KL 0.00123 nats per token" or ""; the keys loss and loss_unit.
+std::string loss_text(const Chosen& c) {
+  if (!c.automatic) return {};
+  return fmt::format("; {} {:.6f}", c.automatic->measured ? "predicted KL" : "relative error",
+                     c.automatic->loss);
+}
+void add_loss(nlohmann::ordered_json& object, const Chosen& c) {
+  if (!c.automatic) return;
+  object["loss"] = c.automatic->loss;
+  object["loss_unit"] = c.automatic->measured ? "kl" : "relative_error";
 }
 
-void print_result(const Options& o, const FileType& type, const std::vector<QuantStep>& steps,
-                  const QuantiseResult& result, uint64_t bytes_in, double seconds) {
-  if (o.json)
-    return write_json({{"file", o.out},
-                       {"type", type.name},
-                       {"bytes", result.n_bytes},
-                       {"bytes_in", bytes_in},
-                       {"bytes_resumed", result.bytes_resumed},
-                       {"n_tensors", steps.size()},
-                       {"types", type_counts(steps)},
-                       {"seconds", seconds}});
-  write_out(fmt::format("{}: {}, {} -> {}; {:.1f} s\n", o.out, type.name, format_size(bytes_in),
-                        format_size(result.n_bytes), seconds));
+void print_dry_run(const Options& o, const Chosen& c, uint64_t bytes_in) {
+  for (size_t i = 0; i < c.steps.size(); i++) {
+    const RawTensor& t = *c.steps[i].tensor;
+    const DType type = c.steps[i].to;
+    const uint64_t to_bytes = row_bytes(type, t.shape.n_elements());
+    const std::string_view from = dtype_info(t.dtype).name, to = dtype_info(type).name;
+    const TensorLoss loss = c.automatic ? c.automatic->losses[i] : TensorLoss{};
+    if (o.json) {
+      nlohmann::ordered_json row = {
+          {"tensor", t.name}, {"from", from}, {"to", to}, {"bytes", to_bytes}};
+      if (c.automatic) {
+        row["error"] = loss.error;
+        row["loss"] = loss.loss;
+      }
+      write_json(row);
+      continue;
+    }
+    write_out(fmt::format("{:<44} {:>18} {:>7} -> {:<7} {:>10}", printable(t.name), t.shape.str(),
+                          from, to, format_size(to_bytes)));
+    write_out(c.automatic ? fmt::format("  error {:.6f}  loss {:.6f}\n", loss.error, loss.loss)
+                          : std::string("\n"));
+  }
+  const uint64_t n_bytes = quantised_bytes(*c.model, *c.type, c.steps);
+  nlohmann::ordered_json sum = {
+      {"bytes", n_bytes}, {"bytes_in", bytes_in}, {"types", type_counts(c.steps)}};
+  add_loss(sum, c);
+  if (o.json) return write_json(sum);
+  write_out(fmt::format("{} -> {}{}\n", format_size(bytes_in), format_size(n_bytes), loss_text(c)));
+}
+
+void print_result(const Options& o, const Chosen& c, const QuantiseResult& result,
+                  uint64_t bytes_in, double seconds) {
+  nlohmann::ordered_json object = {{"file", o.out},
+                                   {"type", c.type->name},
+                                   {"bytes", result.n_bytes},
+                                   {"bytes_in", bytes_in},
+                                   {"bytes_resumed", result.bytes_resumed},
+                                   {"n_tensors", c.steps.size()},
+                                   {"types", type_counts(c.steps)},
+                                   {"seconds", seconds}};
+  add_loss(object, c);
+  if (o.json) return write_json(object);
+  write_out(fmt::format("{}: {}, {} -> {}{}; {:.1f} s\n", o.out, c.type->name,
+                        format_size(bytes_in), format_size(result.n_bytes), loss_text(c), seconds));
+}
+
+Chosen choose(Options& o, const ModelFile& model, const ImportanceMatrix* importance,
+              ThreadPool& pool, const Interrupt& interrupt) {
+  const QuantPlanOptions options = plan_options(o);
+  Chosen c{&model, options.type, plan_quantisation(model, options), std::nullopt};
+  if (!o.to_size.wanted()) return c;
+  o.to_size.common = o.calibrated.common;
+  o.to_size.common.model = o.in;
+  o.to_size.common.threads = o.threads;
+  o.to_size.common.quiet = o.quiet;
+  o.to_size.out = o.out;
+  c.automatic = choose_auto_types(o.to_size, model, c.steps, importance, pool, interrupt);
+  c.type = c.automatic->type;
+  c.steps = c.automatic->steps;
+  return c;
+}
+
+QuantiseResult write_file(const Options& o, const Chosen& c, const ImportanceMatrix* importance,
+                          ThreadPool& pool, const Interrupt& interrupt) {
+  ProgressBar bar(o.quiet);
+  return quantise_gguf(*c.model, *c.type, c.steps, importance, o.out, pool,
+                       [&](uint64_t done, uint64_t total, uint64_t before) {
+                         if (interrupt.flag)
+                           fail(Code::kCancelled,
+                                "[quantize] {}: interrupted; the same command continues", o.out);
+                         bar.update_bytes("quantising", done, total, before);
+                       });
 }
 
 void run(Options& o) {
@@ -187,39 +257,29 @@ void run(Options& o) {
          printable(o.in));
   if (o.is_calibrated()) return run_with_text(o);
   const auto start = std::chrono::steady_clock::now();
-  const QuantPlanOptions options = plan_options(o);
   const ModelFile model = open_gguf(o.in);
   check_output(o, model);
   std::optional<ImportanceMatrix> importance;
   if (!o.imatrix.empty()) importance = ImportanceMatrix::open(o.imatrix);
-  const std::vector<QuantStep> steps = plan_quantisation(model, options);
-  add_notes(o, steps);
-  if (importance) note_missing(o, steps, *importance);
-  if (o.dry_run)
-    return print_dry_run(o, steps, quantised_bytes(model, *options.type, steps),
-                         model.total_bytes());
-
+  const ImportanceMatrix* const given = importance ? &*importance : nullptr;
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), like a full disk
   const Interrupt interrupt = install_interrupt(true);
   ThreadPool pool(o.threads ? o.threads : default_threads());
-  QuantiseResult result;
-  {
-    ProgressBar bar(o.quiet);
-    result = quantise_gguf(
-        model, *options.type, steps, importance ? &*importance : nullptr, o.out, pool,
-        [&](uint64_t done, uint64_t total, uint64_t before) {
-          if (interrupt.flag)
-            fail(Code::kCancelled, "[quantize] {}: interrupted; the same command continues", o.out);
-          bar.update_bytes("quantising", done, total, before);
-        });
+  const Chosen chosen = choose(o, model, given, pool, interrupt);
+  add_notes(o, chosen.steps);
+  if (importance) note_missing(o, chosen.steps, *importance);
+  if (o.dry_run) {
+    forget_losses(o.to_size);
+    return print_dry_run(o, chosen, model.total_bytes());
   }
+  const QuantiseResult result = write_file(o, chosen, given, pool, interrupt);
+  forget_losses(o.to_size);
   if (result.discarded)
     note(o.quiet, "an unfinished file of other inputs or options was thrown away");
   if (result.bytes_resumed > 0)
     note(o.quiet, fmt::format("continued after {}", format_size(result.bytes_resumed)));
   const auto time = std::chrono::steady_clock::now() - start;
-  print_result(o, *options.type, steps, result, model.total_bytes(),
-               std::chrono::duration<double>(time).count());
+  print_result(o, chosen, result, model.total_bytes(), std::chrono::duration<double>(time).count());
 }
 
 }  // namespace
@@ -241,11 +301,17 @@ Runner setup_quantize(CLI::App& app) {
   app.add_option("--threads", o->threads, "compute threads; default all cores")
       ->check(number_in(1, 1024));
   add_calibrated_options(app, o->calibrated);
-  app.add_option("--memory", o->calibrated.common.memory, "gptq, awq: limit of the whole process");
+  add_auto_options(app, o->to_size);
+  app.add_option("--memory", o->calibrated.common.memory,
+                 "with a text: limit of the whole process");
   app.add_flag("--force", o->force, "replace OUT.gguf if it is there");
   app.add_flag("--json", o->json, "one JSON object per line on stdout");
   app.add_flag("--quiet", o->quiet, "no notes and no progress on stderr");
-  return [o] { run(*o); };
+  return [o, &app] {
+    o->to_size.calibration = o->calibrated.calibration;
+    if (app.count("--calibration-tokens") > 0) o->to_size.n_tok = o->calibrated.n_tok;
+    run(*o);
+  };
 }
 
 }  // namespace hob::app

@@ -118,9 +118,11 @@ void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
   app.add_option("--method", q.method, "rtn: round to nearest (default), gptq, awq or awq+gptq")
       ->transform(CLI::CheckedTransformer(kMethods).description(""))
       ->type_name("TEXT");
-  app.add_option("--calibration", o.calibration, "gptq, awq: text like the model's own; - = stdin");
+  app.add_option("--calibration", o.calibration,
+                 "text like the model's own, for gptq, awq and --target-size; - = stdin");
   app.add_option("--calibration-tokens", o.n_tok,
-                 "at most so many, in windows from all of it; default 32768")
+                 "at most so many, in windows from all of it; default 32768, with --target-size "
+                 "2048")
       ->check(CLI::Range(1, 1 << 28));
   app.add_flag("--act-order", q.gptq.act_order, "gptq: columns with the largest inputs first");
   app.add_option("--damp", q.gptq.damp, "gptq: added to the diagonal; default 0.01")

@@ -213,7 +213,11 @@ void use_pack(ModelPlan& m) {
 }  // namespace
 
 ModelPlan plan_model(const SessionOptions& options) {
-  ModelPlan m{.file = open_model_file(options.path),
+  return plan_model(options, open_model_file(options.path));
+}
+
+ModelPlan plan_model(const SessionOptions& options, ModelFile file) {
+  ModelPlan m{.file = std::move(file),
               .backend = make_cpu_backend(
                   {.n_threads = options.n_threads, .pin = options.pin, .force_isa = {}}),
               .layout = {},

@@ -55,6 +55,8 @@ struct ModelPlan {
   Plan plan;
 };
 ModelPlan plan_model(const SessionOptions& options);
+// Of a model that is open already; options.path is only for messages then.
+ModelPlan plan_model(const SessionOptions& options, ModelFile file);
 
 // Steps of a load, for progress bars: label, bytes done, bytes in total.
 using LoadProgress = std::function<void(std::string_view what, uint64_t done, uint64_t total)>;

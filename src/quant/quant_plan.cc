@@ -46,8 +46,9 @@ bool may_change(const RawTensor& tensor) {
   });
 }
 
-DType wanted_type(const RawTensor& tensor, const QuantPlanOptions& o, const Mixture& mixture,
-                  std::vector<Rule>& rules) {
+// What an option names for this tensor, if any.
+std::optional<DType> named_type(const RawTensor& tensor, const QuantPlanOptions& o,
+                                const Mixture& mixture, std::vector<Rule>& rules) {
   const TensorRole role = tensor_role(tensor.name);
   const Rule* first = nullptr;
   for (Rule& rule : rules) {
@@ -56,10 +57,14 @@ DType wanted_type(const RawTensor& tensor, const QuantPlanOptions& o, const Mixt
     if (first == nullptr) first = &rule;
   }
   const bool embedding = role == TensorRole::kTokenEmbedding;
-  if (embedding && o.token_embedding_type) return *o.token_embedding_type;
-  if (role == TensorRole::kOutput && o.output_type) return *o.output_type;
+  if (embedding && o.token_embedding_type) return o.token_embedding_type;
+  if (role == TensorRole::kOutput && o.output_type) return o.output_type;
   if (first != nullptr) return first->type;
-  if (embedding && mixture.tied() && o.output_type) return *o.output_type;
+  if (embedding && mixture.tied()) return o.output_type;
+  return std::nullopt;
+}
+
+DType usual_type(const RawTensor& tensor, const QuantPlanOptions& o, const Mixture& mixture) {
   const bool mixed = !o.pure && dtype_info(o.type->base).quantised();
   return mixed ? mixture.choose(tensor) : o.type->base;
 }
@@ -84,9 +89,11 @@ std::vector<QuantStep> plan_quantisation(const ModelFile& model, const QuantPlan
   const Mixture mixture(model, *options.type, options.has_importance);
   std::vector<QuantStep> steps;
   for (const RawTensor& tensor : model.tensors()) {
-    QuantStep step = {&tensor, tensor.dtype, tensor.dtype};
+    QuantStep step = {&tensor, tensor.dtype, tensor.dtype, false};
     if (may_change(tensor)) {
-      step.wanted = wanted_type(tensor, options, mixture, rules);
+      const std::optional<DType> named = named_type(tensor, options, mixture, rules);
+      step.free = !named;
+      step.wanted = named ? *named : usual_type(tensor, options, mixture);
       step.to = type_for_width(step.wanted, tensor.shape.cols());
     }
     steps.push_back(step);

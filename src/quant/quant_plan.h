@@ -22,6 +22,7 @@ struct QuantStep {
   const RawTensor* tensor = nullptr;
   DType to = DType::kF32;
   DType wanted = DType::kF32;  // differs from `to` where the width of the rows forbids it
+  bool free = false;           // may change, and no option names its type
   bool keep() const { return tensor->dtype == to; }
   bool fell_back() const { return wanted != to; }
 };

@@ -6,18 +6,16 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <memory>
 
 #include "base/align.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "format/byte_source.h"
 #include "format/fingerprint.h"
 #include "format/gguf_writer.h"
+#include "format/row_reader.h"
 #include "quant/resumable_file.h"
+#include "quant/round_row.h"
 #include "tensor/dequant.h"
-#include "tensor/quantise.h"
-#include "tensor/quantise_search.h"
 
 namespace hob {
 namespace {
@@ -90,28 +88,20 @@ uint64_t key_of(const ModelFile& model, const std::string& header,
   return hash.value();
 }
 
-// With up to 3 bits a large weight matters more than its share (quantise_search.h says by how
-// much); with more bits plain squared error is the better guide.
-bool prefers_equal(DType type) { return type != DType::kQ2_K && type != DType::kQ3_K; }
-
 class PieceQuantiser {
  public:
   PieceQuantiser(const ModelFile& model, const ImportanceMatrix* importance, ThreadPool& pool)
-      : importance_(importance), pool_(pool) {
-    for (const std::string& path : model.files())
-      sources_.push_back(std::make_unique<FileSource>(path));
-  }
+      : importance_(importance), pool_(pool), reader_(model) {}
 
   // `out` has room for the rows.
   void run(const Piece& piece, std::span<std::byte> out) {
     const RawTensor& tensor = *piece.step->tensor;
-    const FileSource& source = *sources_[static_cast<size_t>(tensor.file)];
-    const size_t from_bytes = row_bytes(tensor.dtype, tensor.shape.cols());
-    const uint64_t at = tensor.offset + static_cast<uint64_t>(piece.first_row) * from_bytes;
-    const size_t n_bytes = static_cast<size_t>(piece.n_rows) * from_bytes;
-    if (piece.step->keep()) return source.read(at, out.first(n_bytes));
+    const size_t n_bytes =
+        static_cast<size_t>(piece.n_rows) * row_bytes(tensor.dtype, tensor.shape.cols());
+    if (piece.step->keep())
+      return reader_.read(tensor, piece.first_row, piece.n_rows, out.first(n_bytes));
     raw_.resize(n_bytes);
-    source.read(at, raw_);
+    reader_.read(tensor, piece.first_row, piece.n_rows, raw_);
     find_importance(piece);
     equal_.assign(static_cast<size_t>(tensor.shape.cols()), 1.0f);
     first_bad_row_ = std::numeric_limits<int64_t>::max();
@@ -152,15 +142,9 @@ class PieceQuantiser {
       dequantise_row(tensor.dtype, raw_.data() + index * from_bytes, n_cols, values.data());
       if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
         note_bad_row(piece.first_row + row);
-      std::byte* to_row = out.data() + index * to_bytes;
-      if (!dtype_info(to).quantised()) {
-        quantise_row(to, values.data(), n_cols, to_row);
-        continue;
-      }
       const int64_t expert = (piece.first_row + row) / per_expert - first_expert_;
-      const float* given = of_experts_[static_cast<size_t>(expert)];
-      if (given == nullptr && prefers_equal(to)) given = equal_.data();
-      quantise_row_search(to, values.data(), n_cols, given, to_row);
+      round_row(to, values, of_experts_[static_cast<size_t>(expert)], equal_.data(),
+                out.data() + index * to_bytes);
     }
   }
 
@@ -172,7 +156,7 @@ class PieceQuantiser {
 
   const ImportanceMatrix* importance_;
   ThreadPool& pool_;
-  std::vector<std::unique_ptr<FileSource>> sources_;  // of the model's files
+  RowReader reader_;
   std::vector<std::byte> raw_;
   std::vector<float> equal_;
   int64_t first_expert_ = 0;

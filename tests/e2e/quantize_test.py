@@ -64,6 +64,67 @@ class Quantizing(HobTest):
         self.assertEqual(made["bytes"], lines[-1]["bytes"])
         self.assertEqual(made["types"], lines[-1]["types"])
 
+    def size_with(self, model, kind, *more):
+        return self.json_lines("quantize", model, self.out, "--type", kind, "--dry-run", "--quiet", "--pure",
+                               *more)[-1]["bytes"]
+
+    def test_types_for_a_target_size(self):
+        model, before = DATA / "model" / "olmoe.gguf", None
+        for kind in ["Q4_0", "Q5_0", "Q8_0"]:
+            target = self.size_with(model, kind)
+            lines = self.json_lines("quantize", model, self.out, "--target-size", f"{target}B", "--dry-run", "--quiet")
+            self.assertEqual(self.left(), [])
+            made = self.json_lines("quantize", model, self.out, "--target-size", target, "--quiet", "--force")[0]
+            self.assertEqual(made["bytes"], self.out.stat().st_size)
+            self.assertLessEqual(made["bytes"], target)
+            self.assertEqual(made["types"], lines[-1]["types"])
+            self.assertEqual(made["loss_unit"], "relative_error")
+            self.assertAlmostEqual(made["loss"], sum(line["loss"] for line in lines[:-1]))
+            if before is not None:
+                self.assertLess(made["loss"], before)
+            before = made["loss"]
+            self.out.unlink()
+        lines = self.json_lines("quantize", model, self.out, "--target-bpw", 5, "--dry-run", "--quiet",
+                                "--tensor-type", "attn_q\\.=Q8_0", "--candidates", "Q4_0,q5_1")
+        types = {line["tensor"]: line["to"] for line in lines[:-1]}
+        self.assertEqual(types["blk.0.attn_q.weight"], "Q8_0")
+        self.assertEqual(set(lines[-1]["types"]) - {"Q4_0", "Q5_1", "Q8_0", "F32"}, set())
+        self.refused(1, "expected at least", "quantize", model, self.out, "--target-size", "1k")
+        self.refused(1, "expected less than", "quantize", model, self.out, "--target-size", "1G")
+        for bad in [["--type", "Q4_0", "--target-size", "1M"], ["--target-bpw", "4", "--target-size", "1M"],
+                    ["--target-bpw", "4", "--pure"], ["--target-bpw", "4", "--candidates", "Q4_X"],
+                    ["--target-bpw", "4", "--losses", "x"], ["--type", "Q4_0", "--losses", "x"],
+                    ["--target-bpw", "4", "--method", "gptq"]]:
+            self.refused(2, "", "quantize", model, self.out, *bad)
+        self.assertEqual(self.left(), [])
+
+    def test_losses_measured_on_a_text(self):
+        text = self.tmp / "text.txt"
+        text.write_text(" ".join(f"{i * i % 97} the cat number {i}" for i in range(300)))
+        options = ["--target-bpw", "3.6", "--calibration", text, "--calibration-tokens", "256", "--measurements", "4",
+                   "--quiet"]
+        made = self.json_lines("quantize", MOE, self.out, *options)[0]
+        self.assertEqual(made["loss_unit"], "kl")
+        self.assertGreater(made["loss"], 0)
+        self.assertEqual(self.left(), ["out.gguf"])  # neither logits nor losses
+        self.ok("logits", self.out, "--tokens", "1,2,3", "--out", self.tmp / "logits.f32")
+        # Kept losses are used, for other targets too, and give the same file.
+        first = self.out.read_bytes()
+        kept = self.tmp / "losses"
+        for _ in range(2):
+            self.ok("quantize", MOE, self.out, *options, "--force", "--losses", kept)
+            self.assertEqual(self.out.read_bytes(), first)
+        lines = kept.read_text().splitlines()
+        self.assertGreater(len(lines), 4)
+        options[1] = "3.2"
+        self.ok("quantize", MOE, self.out, *options, "--force", "--losses", kept)
+        self.assertEqual(kept.read_text().splitlines(), lines)
+        self.assertLess(self.out.stat().st_size, len(first))
+        self.refused(1, "measured losses", "quantize", MOE, self.out, *options, "--force", "--losses", text)
+        text.write_text("short")
+        self.refused(1, "at least 256 tokens", "quantize", MOE, self.out, *options, "--force")
+        self.assertEqual(self.left(), ["out.gguf"])
+
     def test_requantising_is_noted(self):
         done = hob("quantize", MOE, self.out, "--type", "Q8_0")
         self.assertEqual(done.returncode, 0)
