@@ -10,6 +10,7 @@
 #include "base/size_parse.h"
 #include "command.h"
 #include "output.h"
+#include "quant/calibration.h"
 #include "quant/quantise_gguf.h"
 
 namespace hob::app {
@@ -57,8 +58,8 @@ Text read_text(const AutoOptions& o, const ModelFile& model) {
          "[quantize] --calibration: expected a text of at least {} tokens, {} has {}", kLossWindow,
          o.calibration, text.tokens.size());
   if (tokenizer->bos() >= 0 && text.tokens[0] == tokenizer->bos()) text.bos = tokenizer->bos();
-  text.tokens.resize(
-      std::min(text.tokens.size(), static_cast<size_t>(std::max(o.n_tok, kLossWindow))));
+  text.tokens = sample_windows(text.tokens, static_cast<size_t>(std::max(o.n_tok, kLossWindow)),
+                               static_cast<size_t>(kLossWindow));
   return text;
 }
 

@@ -22,8 +22,10 @@
 namespace hob::app {
 namespace {
 
-const std::map<std::string, QuantMethod> kMethods = {
-    {"rtn", QuantMethod::kRtn}, {"gptq", QuantMethod::kGptq}, {"awq", QuantMethod::kAwq}};
+const std::map<std::string, QuantMethod> kMethods = {{"rtn", QuantMethod::kRtn},
+                                                     {"gptq", QuantMethod::kGptq},
+                                                     {"awq", QuantMethod::kAwq},
+                                                     {"awq+gptq", QuantMethod::kAwqGptq}};
 const std::map<std::string, GridKind> kGrids = {{"symmetric", GridKind::kSymmetric},
                                                 {"zero-point", GridKind::kZeroPoint},
                                                 {"offset", GridKind::kOffset}};
@@ -46,10 +48,10 @@ std::vector<int32_t> read_tokens(const CalibratedOptions& o, const ModelFile& fi
   if (o.calibration.empty())
     throw UsageError("[usage] --calibration: expected a text, as gptq and awq need one");
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::from_gguf(file.metadata());
-  std::vector<int32_t> tokens = tokenizer->encode(read_text_file(o.calibration),
-                                                  {.add_special = true, .parse_special = false});
-  tokens.resize(std::min(tokens.size(), static_cast<size_t>(o.n_tok)));
-  return tokens;
+  return sample_windows(tokenizer->encode(read_text_file(o.calibration),
+                                          {.add_special = true, .parse_special = false}),
+                        static_cast<size_t>(o.n_tok),
+                        static_cast<size_t>(o.common.ctx > 0 ? o.common.ctx : kWindow));
 }
 
 // One line per layer and input: which experts the text hardly reached.
@@ -131,17 +133,21 @@ void run_calibrated(CalibratedOptions& o) {
 
 void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
   QuantiseOptions& q = o.quantise;
-  app.add_option("--method", q.method, "rtn: round to nearest (default), gptq or awq")
+  app.add_option("--method", q.method, "rtn: round to nearest (default), gptq, awq or awq+gptq")
       ->transform(CLI::CheckedTransformer(kMethods).description(""))
       ->type_name("TEXT");
   app.add_option("--calibration", o.calibration,
                  "text like the model's own, for gptq, awq and --target-size; - = stdin");
   app.add_option("--calibration-tokens", o.n_tok,
-                 "at most so many of it; default 32768, with --target-size 2048")
+                 "at most so many, in windows from all of it; default 32768, with --target-size "
+                 "2048")
       ->check(CLI::Range(1, 1 << 28));
   app.add_flag("--act-order", q.gptq.act_order, "gptq: columns with the largest inputs first");
   app.add_option("--damp", q.gptq.damp, "gptq: added to the diagonal; default 0.01")
       ->check(number_in(0, 1));
+  app.add_option("--refine", q.gptq.refine,
+                 "gptq, awq: rounds of descent on codes and scales afterwards; default 4")
+      ->check(CLI::Range(0, 100));
   app.add_option("--hessian-memory", o.hessian_memory, "for statistics of inputs; default 1G");
   app.add_flag("--as-f32", q.as_f32,
                "write the rounded values as F32, to measure any --bits, --group and --grid");
@@ -149,6 +155,10 @@ void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
   app.add_option("--group", q.gptq.grid.group,
                  "with --as-f32: weights that share a scale; 0 = a row; default 32")
       ->check(CLI::Range(0, 1 << 22));
+  app.add_option(
+         "--max-shrink", q.gptq.grid.max_shrink,
+         "with --as-f32: hundredths that may be cut off a group's range; default 20, 0 = none")
+      ->check(CLI::Range(0, 90));
   app.add_option("--grid", q.gptq.grid.kind,
                  "with --as-f32: symmetric, zero-point or offset (default)")
       ->transform(CLI::CheckedTransformer(kGrids).description(""))

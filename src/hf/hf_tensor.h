@@ -36,6 +36,9 @@ struct HfItemMap {
   }
 };
 
+// The type of the same numbers in GGUF; nothing for integers and others.
+std::optional<DType> float_dtype(SafeType type);
+
 struct HfSource {
   const SafeTensor* data = nullptr;
   const SafeTensor* scales = nullptr;  // MXFP4, packed

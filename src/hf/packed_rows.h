@@ -32,9 +32,10 @@ DType packed_type(const HfPacking& packing);
 // The arrays of one linear layer, y = x W^T with W [n_out, n_in], as the files have them:
 //   GPTQ   codes i32 [n_in * bits / 32, n_out], zeros i32 [n_groups, n_out * bits / 32],
 //          scales f16 [n_groups, n_out], groups i32 [n_in] or none
-//   AWQ    codes i32 [n_in, n_out / 8], zeros i32 [n_groups, n_out / 8], scales f16 [n_groups,
-//   n_out] compressed-tensors   codes i32 [n_out, n_in * bits / 32], zeros i32 [n_out * bits / 32,
-//   n_groups],
+//   AWQ    codes i32 [n_in, n_out / 8], zeros i32 [n_groups, n_out / 8],
+//          scales f16 [n_groups, n_out]
+//   compressed-tensors
+//          codes i32 [n_out, n_in * bits / 32], zeros i32 [n_out * bits / 32, n_groups],
 //          scales [n_out, n_groups], groups i32 [n_in] or none
 struct PackedLinear {
   HfPacking packing;
@@ -48,7 +49,8 @@ struct PackedLinear {
 // f16 numbers, groups out of range, and (kUnimplemented) inputs whose groups are not in order
 // ("act-order").
 void unpack_rows(const PackedLinear& linear, std::byte* dst);
-// The weights themselves, [n_out, n_in]: scale * (code - zero), exact. Any order of groups.
+// The weights themselves, [n_out, n_in]: scale * (code - zero), exact for f16 and bf16 scales, in
+// f32 rounding for f32 ones. Any order of groups.
 void unpack_floats(const PackedLinear& linear, float* dst);
 
 }  // namespace hob

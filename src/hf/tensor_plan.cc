@@ -49,17 +49,9 @@ bool must_be_f32(std::string_view name, const Shape& shape) {
 }
 
 DType own_type(const SafeTensor& t) {
-  switch (t.dtype) {
-    case SafeType::kF32:
-      return DType::kF32;
-    case SafeType::kF16:
-      return DType::kF16;
-    case SafeType::kBF16:
-      return DType::kBF16;
-    default:
-      fail(Code::kUnimplemented, "[hf] {}: expected F32, F16 or BF16, file has {}",
-           printable(t.name), name_of(t.dtype));
-  }
+  if (const std::optional<DType> type = float_dtype(t.dtype)) return *type;
+  fail(Code::kUnimplemented, "[hf] {}: expected F32, F16 or BF16, file has {}", printable(t.name),
+       name_of(t.dtype));
 }
 
 DType choose_type(const HfTensor& out, HfOutType type) {
@@ -391,6 +383,19 @@ std::vector<HfTensor> plan_hf_tensors(const HfGeometry& geometry, const HfRules&
                                       const SafetensorsSet& set, HfOutType out_type,
                                       const std::optional<HfPacking>& packing) {
   return Planner(geometry, set, out_type, packing).plan(rules);
+}
+
+std::optional<DType> float_dtype(SafeType type) {
+  switch (type) {
+    case SafeType::kF32:
+      return DType::kF32;
+    case SafeType::kF16:
+      return DType::kF16;
+    case SafeType::kBF16:
+      return DType::kBF16;
+    default:
+      return std::nullopt;
+  }
 }
 
 HfTensor computed_tensor(const HfComputed& computed) {

@@ -15,19 +15,6 @@ using Bytes = std::vector<std::byte>;
 
 constexpr int64_t kBlock = 32, kCodes = 16;  // MXFP4: weights in a block, bytes that hold them
 
-DType float_type(SafeType type) {
-  switch (type) {
-    case SafeType::kF32:
-      return DType::kF32;
-    case SafeType::kF16:
-      return DType::kF16;
-    case SafeType::kBF16:
-      return DType::kBF16;
-    default:
-      HOB_CHECK(false);
-  }
-}
-
 // transformers: byte k holds elements 2k (low nibble) and 2k + 1; GGUF: byte j holds j and j + 16.
 void reorder_nibbles(const std::byte* src, std::byte* dst) {
   const auto element = [&](int64_t i) {
@@ -105,7 +92,7 @@ class RowReader {
 
   void read(int64_t first_row, int64_t n_rows, std::byte* dst) {
     if (t_.dtype == DType::kMXFP4) return read_mxfp4(first_row, n_rows, dst);
-    const DType from = t_.packing ? unpacked_.type() : float_type(t_.sources.front().data->dtype);
+    const DType from = t_.packing ? unpacked_.type() : *float_dtype(t_.sources.front().data->dtype);
     const int64_t cols = t_.shape.cols(), per_row = cols / d_item_;
     const auto read_data = [&](std::byte* out) {
       gather_all(false, first_row * per_row, n_rows * per_row, out);
@@ -230,7 +217,7 @@ std::optional<HfPlace> find_hf_rows(const HfTensor& t, int64_t first, int64_t n)
   const HfItemMap& m = t.map;
   const bool in_order = m.stride == 1 && !m.rotary && m.column_items == 0 && t.shift == 0;
   if (t.sources.empty() || t.dtype == DType::kMXFP4 || t.packing || !in_order) return std::nullopt;
-  if (t.dtype != float_type(t.sources.front().data->dtype)) return std::nullopt;
+  if (t.dtype != float_dtype(t.sources.front().data->dtype)) return std::nullopt;
   const int64_t per_row = t.shape.cols() / t.d_source;  // 1, but for biases
   const int64_t n_items = t.shape.rows() * per_row / static_cast<int64_t>(t.sources.size());
   const int64_t begin = first * per_row, last = (first + n) * per_row - 1;

@@ -1,5 +1,8 @@
 #include "quant/calibration.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "engine/observed_run.h"
 
 namespace hob {
@@ -50,6 +53,20 @@ uint64_t hessian_bytes(const ModelSpec& spec, int layer) {
   if (!spec.is_moe_layer(layer)) return total + ffn(spec.d_ff);
   total += static_cast<uint64_t>(spec.moe.n_experts) * ffn(spec.moe.d_expert);
   return spec.moe.d_shared > 0 ? total + ffn(spec.moe.d_shared) : total;
+}
+
+std::vector<int32_t> sample_windows(std::span<const int32_t> tokens, size_t n_tok, size_t window) {
+  HOB_CHECK(window > 0);
+  if (tokens.size() <= n_tok) return {tokens.begin(), tokens.end()};
+  const size_t n_windows = (tokens.size() + window - 1) / window,
+               n_taken = std::max<size_t>(1, n_tok / window);
+  std::vector<int32_t> sample;
+  for (size_t i = 0; i < n_taken; i++) {
+    const std::span<const int32_t> rest = tokens.subspan(i * n_windows / n_taken * window);
+    const size_t n = std::min({window, rest.size(), n_tok - sample.size()});
+    sample.insert(sample.end(), rest.begin(), rest.begin() + static_cast<ptrdiff_t>(n));
+  }
+  return sample;
 }
 
 Hessians collect_hessians(ModelSession& session, std::span<const int32_t> tokens, LayerRange layers,

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "engine/model_session.h"
 #include "quant/hessian.h"
@@ -33,6 +34,10 @@ struct LayerRange {
 
 // What the Hessians of a layer take.
 uint64_t hessian_bytes(const ModelSpec& spec, int layer);
+
+// At most n_tok of the tokens, in whole windows spread evenly over the text: one that begins with
+// prose and ends with code should be seen as both.
+std::vector<int32_t> sample_windows(std::span<const int32_t> tokens, size_t n_tok, size_t window);
 
 // Of a session that allows kCalibrationRows; see run_observed (engine/observed_run.h) for the text,
 // the progress and what is thrown.

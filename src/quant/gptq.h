@@ -14,6 +14,7 @@ struct GptqParams {
   // then those of the original weights, so that groups stay neighbours in the file.
   bool act_order = false;
   double damp = 0.01;  // of the mean of the Hessian's diagonal, added to the diagonal
+  int refine = 4;      // rounds of refine_quantised() after all columns (quant/gptq_refine.h)
 };
 
 // What a matrix needed beyond the plain algorithm.

@@ -11,6 +11,7 @@
 #include "quant/calibration_names.h"
 #include "quant/calibration_weights.h"
 #include "quant/gptq_blocks.h"
+#include "quant/gptq_refine.h"
 #include "quant/round_row.h"
 
 namespace hob {
@@ -141,7 +142,7 @@ class ModelQuantiser {
         session_, tokens_, range_, pool_,
         [&](uint64_t done, uint64_t total) { progress_("calibrating", done, total); });
     blend();
-    if (options_.method != QuantMethod::kAwq) return;
+    if (options_.method == QuantMethod::kGptq) return;
     folds_ = std::make_unique<AwqFolds>(spec_, options_.gptq.grid, pool_);
     for (int l = range_.first; l < range_.end; l++)
       folds_->search_layer(l, session_.file(), reader_, hessians_);
@@ -217,14 +218,15 @@ class ModelQuantiser {
     if (options_.method == QuantMethod::kRtn || found == hessians_.end())
       return rtn_quantise(w, rows, cols, grid, pool_);
     std::vector<float> hessian = found->second.hessian();
-    if (options_.method == QuantMethod::kAwq) {
-      if (const std::vector<float>* s = folds_->scales(key)) hessian = scaled_hessian(hessian, *s);
-      return awq_quantise(w, rows, cols, hessian, grid, pool_);
-    }
-    GptqReport one;
+    const std::vector<float>* s = folds_ ? folds_->scales(key) : nullptr;
+    if (s) hessian = scaled_hessian(hessian, *s);
     GptqParams params = options_.gptq;
     params.grid = grid;
-    QuantisedMatrix q = gptq_quantise(w, rows, cols, hessian, params, pool_, &one);
+    GptqReport one;
+    QuantisedMatrix q = options_.method == QuantMethod::kAwq
+                            ? awq_quantise(w, rows, cols, hessian, grid, pool_)
+                            : gptq_quantise(w, rows, cols, hessian, params, pool_, &one);
+    refine_quantised(w, hessian, std::max(one.damp, params.damp), params.refine, q, pool_);
     report_.n_dead += one.n_dead;
     report_.damp = std::max(report_.damp, one.damp);
     return q;

@@ -14,7 +14,12 @@
 
 namespace hob {
 
-enum class QuantMethod : uint8_t { kRtn, kGptq, kAwq };
+enum class QuantMethod : uint8_t {
+  kRtn,
+  kGptq,
+  kAwq,
+  kAwqGptq,  // scaled as by AWQ, rounded as by GPTQ
+};
 
 struct QuantiseOptions {
   std::string out;

@@ -7,8 +7,9 @@
 
 namespace hob {
 
-constexpr int kBlock32 = 32;    // elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4, Q2_1, Q3_0, G2 ... G8
-constexpr int kBlock256 = 256;  // elements per block of the K types and IQ4_XS
+// Elements per block of Q4_0 ... Q8_0, IQ4_NL, MXFP4, Q2_1, Q3_0, G2 ... G8 ...
+constexpr int kBlock32 = 32;
+constexpr int kBlock256 = 256;  // ... and of the K types and IQ4_XS
 
 #pragma pack(push, 1)
 

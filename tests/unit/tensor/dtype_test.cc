@@ -43,7 +43,8 @@ TEST(DTypeTable, UnsupportedTypesHaveNamesButNoRow) {
 }
 
 TEST(DTypeTable, InternalTypesAreNotForFiles) {
-  for (const DType type : {DType::kQ2_1, DType::kQ3_0, DType::kG4, DType::kG8}) {
+  for (const DType type :
+       {DType::kQ2_1, DType::kQ3_0, DType::kG2, DType::kG3, DType::kG4, DType::kG8}) {
     const auto id = static_cast<uint32_t>(type);
     EXPECT_TRUE(is_internal(type));
     EXPECT_EQ(find_dtype(id), nullptr);
