@@ -174,6 +174,35 @@ void attention(benchmark::State& state, const Isa& isa, KvType type) {
   });
 }
 
+// The same of latent attention (DeepSeek-V2): one head of 576 for all 16 query heads, V in its
+// first 512.
+void latent_attention(benchmark::State& state, const Isa& isa, KvType type) {
+  constexpr int kLatent = 512, kLatentKey = kLatent + 64;
+  const int n_queries = static_cast<int>(state.range(0)), depth = static_cast<int>(state.range(1));
+  const size_t block_bytes = kv_block_bytes(type, kLatentKey);
+  const AlignedBuffer k = random_bytes(static_cast<size_t>(depth / kKvBlock) * block_bytes);
+  const std::vector<float> q = ramp(static_cast<size_t>(n_queries) * kLatentKey);
+  std::vector<float> out(static_cast<size_t>(n_queries) * kLatent);
+  std::vector<AttnQuery> queries;
+  for (size_t i = 0; i < static_cast<size_t>(n_queries); i++)
+    queries.push_back({&q[i * kLatentKey], &out[i * kLatent], depth});
+  std::vector<int32_t> slots(static_cast<size_t>(depth));
+  for (int p = 0; p < depth; p++) slots[static_cast<size_t>(p)] = p;
+  const AttnKernelArgs args = {.queries = queries.data(),
+                               .n_queries = n_queries,
+                               .k = k.data(),
+                               .v = nullptr,
+                               .k_stride = block_bytes,
+                               .slots = slots.data(),
+                               .d_k = kLatentKey,
+                               .d_v = kLatent,
+                               .v_in_k = true,
+                               .scale = 0.1f};
+  const Work work = {.bytes = static_cast<double>(k.size()),
+                     .fma_macs = 1.0 * depth * n_queries * (kLatentKey + kLatent)};
+  measure(state, isa, work, [&] { isa.kernels->attention[static_cast<size_t>(type)](args); });
+}
+
 // K and V of one head of one token.
 void kv_write(benchmark::State& state, const Isa& isa, KvType type) {
   const std::vector<float> x = ramp(kHeadWidth);
@@ -254,6 +283,9 @@ void register_isa(const Isa& isa) {
     add(prefix + "attention/" + name, attention, isa, type)
         ->ArgNames({"queries", "depth"})
         ->ArgsProduct({{1, 4, 8, kMaxAttnQueries}, {64, 1024, 16384}});
+    add(prefix + "latent_attention/" + name, latent_attention, isa, type)
+        ->ArgNames({"queries", "depth"})
+        ->ArgsProduct({{8, 16, kMaxAttnQueries}, {64, 1024, 16384}});
     add(prefix + "kv_write/" + name, kv_write, isa, type);
   }
   for (const RowKernel& kernel : kRowKernels) add(prefix + kernel.name, row_kernel, isa, &kernel);

@@ -229,12 +229,19 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, const AttnParams& params
                v_bytes = kv_block_bytes(layer.type, layer.d_v);
   const int d_v = params.d_latent_v > 0 ? params.d_latent_v : layer.d_v;
   const int n_ranges = static_cast<int>(attention_tasks_.size());
-  pool_.run(n_ranges * layer.n_kv_heads, [&](int task) {
+  // One decoded row of a latent has a single KV head: its query heads are shared out, so that no
+  // thread is idle.
+  const int n_whole = n_ranges * layer.n_kv_heads;
+  const int n_parts = std::clamp(n_threads() / std::max(n_whole, 1), 1, group);
+  pool_.run(n_whole * n_parts, [&](int task) {
     // Later rows of a prefill see more positions: start with them, so that the last tasks are
     // short.
+    const int whole = task / n_parts, part = task % n_parts;
     const RowRange& range =
-        attention_tasks_[static_cast<size_t>(n_ranges - 1 - task / layer.n_kv_heads)];
-    const int h = task % layer.n_kv_heads;
+        attention_tasks_[static_cast<size_t>(n_ranges - 1 - whole / layer.n_kv_heads)];
+    const int h = whole % layer.n_kv_heads;
+    const int first_head = h * group + group * part / n_parts,
+              last_head = h * group + group * (part + 1) / n_parts;
     std::array<AttnQuery, kMaxAttnQueries> queries;
     AttnKernelArgs a;
     a.queries = queries.data();
@@ -253,7 +260,7 @@ void CpuBackend::attention(const KvLayer& layer, Mat q, const AttnParams& params
     };
     for (int r = range.first; r < range.first + range.count; r++) {
       const AttnRow& row = rows[static_cast<size_t>(r)];
-      for (int g = h * group; g < (h + 1) * group; g++) {
+      for (int g = first_head; g < last_head; g++) {
         if (a.n_queries == kMaxAttnQueries) attend();  // a row with more heads than that
         queries[static_cast<size_t>(a.n_queries++)] = {
             .q = q.row(r) + g * layer.d_k,

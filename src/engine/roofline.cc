@@ -65,8 +65,9 @@ Work work_of(const ModelLayout& layout, KvType kv, const WorkCounts& counts,
     const KvGeometry one{{geometry.layers[i]}, kv};
     at(Stage::kAttention).bytes +=
         pick(counts.n_context, counts.n_logit_context) * static_cast<double>(one.bytes_per_token());
-    at(Stage::kAttention).fma_macs += pick(counts.n_visible, counts.n_logit_visible) * a.n_heads *
-                                      static_cast<double>(a.d_k + a.d_v);
+    const int width = a.d_latent > 0 ? geometry.layers[i].d_k + a.d_latent : a.d_k + a.d_v;
+    at(Stage::kAttention).fma_macs +=
+        pick(counts.n_visible, counts.n_logit_visible) * a.n_heads * static_cast<double>(width);
   }
   add_experts(at(Stage::kExperts), layout, uses, static_cast<double>(counts.n_choices));
   add(at(Stage::kHead), layout.head, static_cast<double>(counts.n_logit_steps),

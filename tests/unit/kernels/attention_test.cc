@@ -205,21 +205,40 @@ TEST_P(Attention, StoredTypesGiveTheBitsOfTheirNumbersInF32) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, Attention,
-                         testing::Values(Case{16, 16, 0, 1, Order::kGrown},
-                                         Case{64, 64, 0, 63, Order::kGrown},
-                                         Case{64, 32, 0, 64, Order::kBlocksShuffled},
-                                         Case{128, 128, 0, 65, Order::kGrown},
-                                         Case{24, 40, 0, 200, Order::kBlocksShuffled},
-                                         Case{16, 16, 70, 131, Order::kAllShuffled},
-                                         Case{96, 160, 5, 140, Order::kAllShuffled},
-                                         Case{128, 128, 64, 300, Order::kBlocksShuffled},
-                                         Case{64, 64, 100, 260, Order::kGrown},
-                                         Case{64, 64, 0, 200, Order::kGrown, 20},
-                                         Case{64, 64, 0, 300, Order::kBlocksShuffled, 128, true},
-                                         Case{32, 32, 3, 90, Order::kAllShuffled, 1, true},
-                                         Case{576, 512, 0, 150, Order::kGrown, 0, false, true},
-                                         Case{96, 64, 0, 140, Order::kAllShuffled, 0, true, true}));
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, Attention,
+    testing::Values(
+        Case{16, 16, 0, 1, Order::kGrown}, Case{64, 64, 0, 63, Order::kGrown},
+        Case{64, 32, 0, 64, Order::kBlocksShuffled}, Case{128, 128, 0, 65, Order::kGrown},
+        Case{24, 40, 0, 200, Order::kBlocksShuffled}, Case{16, 16, 70, 131, Order::kAllShuffled},
+        Case{96, 160, 5, 140, Order::kAllShuffled}, Case{128, 128, 64, 300, Order::kBlocksShuffled},
+        Case{64, 64, 100, 260, Order::kGrown}, Case{64, 64, 0, 200, Order::kGrown, 20},
+        Case{64, 64, 0, 300, Order::kBlocksShuffled, 128, true},
+        Case{32, 32, 3, 90, Order::kAllShuffled, 1, true},
+        Case{576, 512, 0, 150, Order::kGrown, 0, false, true},
+        Case{96, 64, 0, 140, Order::kAllShuffled, 0, true, true},
+        Case{48, 44, 5, 170, Order::kBlocksShuffled, 0, false, true},
+        Case{96, 96, 0, 200, Order::kGrown, 30, false, true}));
+
+// A latent's rows come out of whole blocks or, where a sequence's tokens lie anywhere, one by one.
+TEST(LatentAttention, TheSameBitsWhereverTheTokensLie) {
+  for (KvType type : {KvType::kF16, KvType::kF32, KvType::kQ8})
+    for (const KernelTable* kernels : tables()) {
+      std::vector<float> first;
+      for (Order order : {Order::kAllShuffled, Order::kBlocksShuffled, Order::kGrown}) {
+        const Case c{
+            .d_k = 96, .d_v = 64, .first = 3, .n_visible = 170, .order = order, .latent = true};
+        const auto k = random_floats(static_cast<size_t>(c.n_visible * c.d_k), 2);
+        const auto q = random_floats(13 * static_cast<size_t>(c.d_k), 1);
+        Store store(*kernels, type, c, k, k);
+        Queries queries(c, q);
+        kernels->attention[static_cast<size_t>(type)](store.args(queries.list));
+        if (first.empty()) first = queries.out;
+        ASSERT_EQ(std::memcmp(first.data(), queries.out.data(), first.size() * 4), 0)
+            << kernels->isa << " " << kv_type_name(type);
+      }
+    }
+}
 
 // Keys that score far above or below the sink: it takes nothing, or all but nothing.
 TEST(AttentionSink, TakesItsShare) {

@@ -139,18 +139,29 @@ struct VRows {
 };
 
 // A latent (MLA) is K and V at once and lies as K does: the tile's rows are put together once for all
-// queries.
+// queries. Of a block that lies in place all 16 tokens are, whoever sees them.
 template <class L>
 inline void transpose_v_rows(const AttnKernelArgs& a, int t0, int p0, int p1, VRows* v) {
-  alignas(64) static thread_local std::byte rows[kAttnTile * kMaxKvWidth * sizeof(float)];
-  const size_t row_bytes = static_cast<size_t>(a.d_v) * L::kBytes;
-  for (int p = p0; p < p1; p++) {
-    std::byte* to = rows + static_cast<size_t>(p - t0) * row_bytes;
-    const std::byte* from =
-        a.k + slot_block(a.slots[p]) * a.k_stride + slot_token(a.slots[p]) * L::kBytes;
-    v->row[p - t0] = to;
-    for (size_t c = 0; c < static_cast<size_t>(a.d_v); c++)
-      memcpy(to + c * L::kBytes, from + c * kKvBlock * L::kBytes, L::kBytes);
+  using E = typename CodeOf<L::kBytes>::Type;
+  alignas(64) static thread_local E rows[kAttnTile * kMaxKvWidth];
+  const size_t d = static_cast<size_t>(a.d_v);
+  const auto block_of = [&](int p) {
+    return reinterpret_cast<const E*>(a.k + slot_block(a.slots[p]) * a.k_stride);
+  };
+  for (int p = t0; p < p1; p += kKvBlock) {
+    const int from = p > p0 ? p : p0, to = p + kKvBlock < p1 ? p + kKvBlock : p1;
+    if (from >= to) continue;
+    E* first = rows + static_cast<size_t>(p - t0) * d;
+    for (int i = from; i < to; i++)
+      v->row[i - t0] = reinterpret_cast<std::byte*>(first + static_cast<size_t>(i - p) * d);
+    if (in_place(a.slots, p, from, to)) {
+      transpose_block(block_of(from), d, first);
+      continue;
+    }
+    for (int i = from; i < to; i++)
+      for (size_t c = 0; c < d; c++)
+        first[static_cast<size_t>(i - p) * d + c] =
+            block_of(i)[c * kKvBlock + slot_token(a.slots[i])];
   }
 }
 

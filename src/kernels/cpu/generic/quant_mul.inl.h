@@ -80,10 +80,24 @@ inline void gemv_chunk(const uint8_t* block, const ActRow* acts, int k0, V16* ac
   }
 }
 
+// The weights of one row of activations come straight from memory. They lie in one stream, but
+// unpacking goes back to each block's scales, which throws the hardware's prefetchers off: a core
+// gets 23 (Q4_K) and 18 GB/s (Q6_K) where plain reads give 34. So chunk C asks for its like further
+// ahead; beyond the end of the weights that has no effect.
+constexpr int kStreamAhead = 4096;
+template <class T, int C>
+inline void prefetch_chunk(const uint8_t* block) {
+  constexpr int kChunks = T::kBlock / T::kChunk, kBytes = T::kBytes * kPanelRows;
+  constexpr int kFrom = kBytes * C / kChunks / 64 * 64;
+  constexpr int kTo = C + 1 == kChunks ? kBytes : kBytes * (C + 1) / kChunks / 64 * 64;
+  HOB_UNROLL for (int at = kFrom; at < kTo; at += 64)
+      __builtin_prefetch(block + kStreamAhead + at);
+}
+
 template <class T, int N, int... C>
 inline void gemv_block(const uint8_t* block, const ActRow* acts, int k0, V16* acc,
                        std::integer_sequence<int, C...>) {
-  (gemv_chunk<T, N, C>(block, acts, k0, acc), ...);
+  ((prefetch_chunk<T, C>(block), gemv_chunk<T, N, C>(block, acts, k0, acc)), ...);
 }
 
 template <class T>
