@@ -31,6 +31,9 @@ struct Weight {
   int n_rows = 0;  // outputs
   int n_cols = 0;  // inputs
   const std::byte* data = nullptr;
+  // [n_cols], each once: column k belongs to input order[k] ("act-order"); null: to input k. Taken
+  // by linear() and expert_ffn().
+  const int32_t* order = nullptr;
   explicit operator bool() const { return data != nullptr; }
 };
 
@@ -196,6 +199,8 @@ class Backend {
   // through expert_ffn().
   virtual size_t scratch_bytes(int n_rows, int d_max) const = 0;
   virtual size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const = 0;
+  // What weights with an order need beyond that; d_max: the widest of a step.
+  virtual size_t order_scratch_bytes(int n_rows, int d_max) const = 0;
 };
 
 struct CpuOptions {

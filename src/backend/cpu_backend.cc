@@ -64,6 +64,12 @@ const ActRow* CpuBackend::quantised_rows(Mat x) {
 
 void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
   if (x.rows == 0) return;
+  const bool plain =
+      std::none_of(outs.begin(), outs.end(), [](const LinearOut& o) { return o.w.order; });
+  plain ? linear_as_is(x, outs) : linear_ordered(x, outs);
+}
+
+void CpuBackend::linear_as_is(Mat x, std::span<const LinearOut> outs) {
   const ActRow* acts = nullptr;
   if (std::any_of(outs.begin(), outs.end(), [](const LinearOut& o) { return quantised(o.w); }))
     acts = quantised_rows(x);
@@ -75,6 +81,7 @@ void CpuBackend::linear(Mat x, std::span<const LinearOut> outs) {
 void CpuBackend::linear_heads(Mat x, int x_step, const HeadWeights& w, int n_heads, Mat y,
                               int y_step) {
   if (x.rows == 0) return;
+  HOB_CHECK(!w.first.order);
   const int d_in = w.first.n_cols;
   x_rows_.clear();
   head_outs_.clear();

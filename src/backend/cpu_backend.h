@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <vector>
 
 #include "backend/act_buffer.h"
@@ -43,6 +44,7 @@ class CpuBackend final : public Backend {
   void add_gated(Mat x, Mat gate, Mat y) override;
   size_t scratch_bytes(int n_rows, int d_max) const override;
   size_t expert_scratch_bytes(int n_rows, int d_hidden, DType down) const override;
+  size_t order_scratch_bytes(int n_rows, int d_max) const override;
 
  private:
   // Products of one weight's panels with gathered rows.
@@ -50,6 +52,12 @@ class CpuBackend final : public Backend {
     int group, first, count, token0, n_tokens;
   };
   const ActRow* quantised_rows(Mat x);
+  void linear_as_is(Mat x, std::span<const LinearOut> outs);
+  void expert_ffn_as_is(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out);
+  // Weights with an order (cpu_ordered.cc).
+  void linear_ordered(Mat x, std::span<const LinearOut> outs);
+  void expert_ffn_ordered(Mat x, const ExpertGroup& group, GatedUnit act, Mat out);
+  Mat ordered(Mat x, const int32_t* order);
   void run_linear(std::span<const LinearOut> outs, int n, const ActRow* acts, int n_apart);
   void linear_task(const LinearOut& out, const ActRow* acts, const float* const* x,
                    const GroupTask& task);
@@ -78,6 +86,9 @@ class CpuBackend final : public Backend {
   std::vector<RowRange> attention_tasks_;
   std::vector<const float*> x_rows_;
   std::vector<LinearOut> head_outs_;
+  std::vector<float> ordered_;          // the input of linear_ordered()
+  std::array<std::vector<float>, 4> ordered_ffn_;  // rows of expert_ffn_ordered()
+  std::vector<LinearOut> same_order_;
 };
 
 }  // namespace hob

@@ -38,7 +38,22 @@ void CpuBackend::make_tasks(std::span<const ExpertGroup> groups, int rows_of(con
 }
 
 void CpuBackend::expert_ffn(Mat x, std::span<const ExpertGroup> groups, GatedUnit act, Mat out) {
-  if (groups.empty()) return;
+  const auto plain = [](const ExpertGroup& g) {
+    return !g.gate.order && !g.up.order && !g.down.order;
+  };
+  while (!groups.empty()) {  // orders are of whole layers: one turn, but for a mixture
+    size_t n = 0;
+    while (n < groups.size() && plain(groups[n])) n++;
+    if (n > 0)
+      expert_ffn_as_is(x, groups.first(n), act, out);
+    else
+      expert_ffn_ordered(x, groups[0], act, out);
+    groups = groups.subspan(std::max<size_t>(n, 1));
+  }
+}
+
+void CpuBackend::expert_ffn_as_is(Mat x, std::span<const ExpertGroup> groups, GatedUnit act,
+                                  Mat out) {
   group_first_.clear();
   int n_gathered = 0;
   bool any_quantised = false, down_quantised = false, down_float = false;

@@ -54,7 +54,7 @@ uint64_t step_scratch_bytes(const ModelLayout& layout, const Backend& backend,
                           static_cast<uint64_t>(spec.n_vocab) * sizeof(float);
   return Decoder::scratch_bytes(spec, rows, options.n_ctx) +
          backend.scratch_bytes(rows, widest_row(spec)) + ffn_scratch_bytes(layout, backend, rows) +
-         logits;
+         (layout.has_orders ? backend.order_scratch_bytes(rows, widest_row(spec)) : 0) + logits;
 }
 
 uint64_t vocab_entries(const Metadata& metadata) {

@@ -6,7 +6,8 @@
 namespace hob {
 
 // A model by its path: a GGUF file, or a folder with config.json and *.safetensors, which runs as
-// it is. Throws Error with one clear line.
+// it is. Where a packed layer has its inputs in another order (GPTQ's act-order), a tensor
+// `X.order` beside `X.weight` says which (bind.cc). Throws Error with one clear line.
 ModelFile open_model_file(const std::string& path);
 
 // The same as `hob convert` would write it: types that GGUF files have, and all of a tokenizer that

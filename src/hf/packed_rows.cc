@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "base/error.h"
 #include "format/byte_source.h"
@@ -91,15 +92,15 @@ class Reader {
     return g;
   }
 
-  // Of the 32 inputs from `k` on, which must share it.
-  int64_t group_of_block(int64_t k) const {
-    const int64_t g = group(k);
+  // Of the 32 inputs at `from`, which must share it.
+  int64_t group_of_block(const int32_t* from) const {
+    const int64_t g = group(*from);
     for (int64_t i = 1; i < kBlock; i++)
-      if (group(k + i) != g)
+      if (group(from[i]) != g)
         fail(Code::kUnimplemented,
-             "[hf] {}.g_idx: expected inputs in the order of their groups, file has another "
-             "(act-order): 'hob convert DIR OUT.gguf' makes a plain file of it",
-             printable(l_.name));
+             "[hf] {}.g_idx: expected groups of whole blocks of {} inputs, group {} has others: "
+             "'hob convert DIR OUT.gguf' makes a plain file of it",
+             printable(l_.name), kBlock, g);
     return g;
   }
 
@@ -185,13 +186,19 @@ template <class Block>
 void unpack(const PackedLinear& l, std::byte* dst) {
   const Reader read(l);
   const int64_t n_blocks = l.n_in / kBlock;
+  std::vector<int32_t> order = input_order(l);
+  if (order.empty()) {
+    order.resize(static_cast<size_t>(l.n_in));
+    std::iota(order.begin(), order.end(), 0);
+  }
   // Block by block over all rows: GPTQ's and AWQ's words of neighbouring rows are neighbours.
   for (int64_t b = 0; b < n_blocks; b++) {
-    const int64_t g = read.group_of_block(b * kBlock);
+    const int32_t* from = order.data() + b * kBlock;
+    const int64_t g = read.group_of_block(from);
     for (int64_t n = 0; n < l.n_out; n++) {
       Codes q;
       for (int64_t j = 0; j < kBlock; j++)
-        q[static_cast<size_t>(j)] = static_cast<uint8_t>(read.code(b * kBlock + j, n));
+        q[static_cast<size_t>(j)] = static_cast<uint8_t>(read.code(from[j], n));
       Block block;
       store(q, read.zero(g, n), exact_half(l, read.scale(g, n)), &block);
       std::memcpy(dst + static_cast<size_t>(n * n_blocks + b) * sizeof block, &block, sizeof block);
@@ -213,6 +220,27 @@ DType packed_type(const HfPacking& packing) {
       HOB_CHECK(packing.bits == 8);
       return DType::kG8;
   }
+}
+
+std::vector<int32_t> input_order(const PackedLinear& l) {
+  if (l.groups.empty()) return {};
+  const Reader read(l);
+  // Counting sort: inputs of a group keep their order.
+  std::vector<int32_t> begin(static_cast<size_t>(read.n_groups()) + 1);
+  bool sorted = true;
+  for (int64_t k = 0, last = 0; k < l.n_in; k++) {
+    const int64_t g = read.group(k);
+    sorted &= g >= last;
+    last = g;
+    begin[static_cast<size_t>(g) + 1]++;
+  }
+  if (sorted) return {};
+  std::partial_sum(begin.begin(), begin.end(), begin.begin());
+  std::vector<int32_t> order(static_cast<size_t>(l.n_in));
+  for (int64_t k = 0; k < l.n_in; k++)
+    order[static_cast<size_t>(begin[static_cast<size_t>(read.group(k))]++)] =
+        static_cast<int32_t>(k);
+  return order;
 }
 
 void unpack_rows(const PackedLinear& l, std::byte* dst) {

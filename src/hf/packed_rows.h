@@ -45,12 +45,17 @@ struct PackedLinear {
   SafeType scale_type = SafeType::kF16;
 };
 
-// Rows of packed_type(), n_out of them. Throws Error naming the layer for scales that are no finite
-// f16 numbers, groups out of range, and (kUnimplemented) inputs whose groups are not in order
-// ("act-order").
+// GPTQ's "act-order" quantises inputs in another order than theirs, and then neighbours do not share
+// a scale. Input i of the blocks is input order[i] of the layer, group after group, within a group
+// as they are; empty: the groups are in order. Throws Error for groups out of range.
+std::vector<int32_t> input_order(const PackedLinear& linear);
+
+// Rows of packed_type(), n_out of them, with inputs in input_order(). Throws Error naming the layer
+// for scales that are no finite f16 numbers, groups out of range, and (kUnimplemented) groups that
+// are no whole blocks.
 void unpack_rows(const PackedLinear& linear, std::byte* dst);
-// The weights themselves, [n_out, n_in]: scale * (code - zero), exact for f16 and bf16 scales, in
-// f32 rounding for f32 ones. Any order of groups.
+// The weights themselves, [n_out, n_in], inputs as the layer has them: scale * (code - zero), exact for f16 and bf16 scales, in
+// f32 rounding for f32 ones.
 void unpack_floats(const PackedLinear& linear, float* dst);
 
 }  // namespace hob

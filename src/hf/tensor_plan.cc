@@ -123,6 +123,8 @@ class Planner {
     for (const HfSource& s : sources) is_packed(s) ? check_packed(rule, s) : check(rule, s);
     check_same_type(sources);
     out_.push_back(make(rule, name, std::move(sources)));
+    if (std::optional<HfTensor> order = find_order(out_.back(), set_))
+      out_.push_back(std::move(*order));
     done_.insert(name);
     missing_.erase(name);
   }

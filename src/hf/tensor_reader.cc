@@ -23,13 +23,13 @@ void reorder_nibbles(const std::byte* src, std::byte* dst) {
   for (int64_t j = 0; j < kCodes; j++) dst[j] = element(j) | element(j + kCodes) << 4;
 }
 
-// A packed layer's rows in memory, as if the file had them: G blocks, or f32 where a transposed
-// tensor takes single numbers.
+// A packed layer's rows in memory, as if the file had them: G blocks, or f32 where the tensor is of
+// another type or, transposed, takes single numbers.
 class UnpackedSource {
  public:
   UnpackedSource(const HfFetch& fetch, const HfTensor& tensor) : fetch_(fetch), t_(tensor) {}
 
-  bool floats() const { return t_.map.column_items != 0 || t_.dtype == DType::kF32; }
+  bool floats() const { return t_.map.column_items != 0 || t_.dtype != packed_type(*t_.packing); }
   DType type() const { return floats() ? DType::kF32 : packed_type(*t_.packing); }
 
   void copy(const SafeTensor& codes, uint64_t offset, std::span<std::byte> dst) {

@@ -31,6 +31,27 @@ BoundTensor bind_one(const TensorRule& rule, const RawTensor& raw) {
   return {rule.role, rule.kind, rule.layer, &raw, rows, cols};
 }
 
+// `blk.3.attn_q.order` beside `blk.3.attn_q.weight`: a name of hob's own (open_model.h).
+std::string order_name(std::string_view matrix) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!matrix.ends_with(kWeight)) return {};
+  return std::string(matrix.substr(0, matrix.size() - kWeight.size())) + ".order";
+}
+
+BoundTensor bind_order(const TensorRule& rule, const RawTensor& raw) {
+  Shape shape = {rule.shape.cols()};
+  if (rule.kind == TensorKind::kExperts) shape = {rule.shape[0], rule.shape.cols()};
+  if (raw.shape != shape || raw.dtype != DType::kF32)
+    fail(Code::kDataLoss, "[model] {}: expected {} of F32, file has {} of {}", raw.name,
+         shape.str(), raw.shape.str(), dtype_info(raw.dtype).name);
+  return {rule.role,
+          TensorKind::kOrder,
+          rule.layer,
+          &raw,
+          static_cast<int>(shape.rows()),
+          static_cast<int>(shape.cols())};
+}
+
 // `blk.3.ffn_gate.7.weight`: Mixtral files from before April 2024 hold one tensor per expert.
 bool is_legacy_expert(std::string_view name) {
   for (std::string_view part : {".ffn_gate.", ".ffn_up.", ".ffn_down."}) {
@@ -192,6 +213,11 @@ std::vector<BoundTensor> bind_tensors(const ModelSpec& spec, std::span<const Raw
     }
     bound.push_back(bind_one(rule, *found->second));
     used.insert(found->second);
+    if (rule.kind == TensorKind::kVector || rule.layer < 0) continue;
+    const auto order = by_name.find(order_name(rule.name));
+    if (order == by_name.end()) continue;
+    bound.push_back(bind_order(rule, *order->second));
+    used.insert(order->second);
   }
   refuse_unused(tensors, used);
   return bound;
@@ -219,7 +245,8 @@ ModelLayout bind_layout(const ModelFile& file, const Backend& backend, Compat co
       layout.dense_read_bytes -= resident_bytes(t, backend);
   layout.experts = expert_geometry(layout.spec, bound, file);
   layout.work.resize(static_cast<size_t>(layout.spec.n_layers));
-  for (const BoundTensor& t : bound) add_work(t, backend, layout);
+  for (const BoundTensor& t : bound)
+    t.kind == TensorKind::kOrder ? void(layout.has_orders = true) : add_work(t, backend, layout);
   return layout;
 }
 

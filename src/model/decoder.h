@@ -32,6 +32,7 @@ struct ModelLayout {
   ExpertGeometry experts;  // empty layers for a dense model
   std::vector<LayerWork> work;  // [n_layers]
   WeightGroup head;
+  bool has_orders = false;  // some weight has one (Weight::order)
   KvGeometry kv(KvType type) const;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "model/bind.h"
@@ -44,6 +45,7 @@ class Loader {
 
   void load(const BoundTensor& t, std::byte* dst) {
     t.kind == TensorKind::kMatrix ? load_matrix(t, dst) : load_floats(t, dst);
+    if (t.kind == TensorKind::kOrder) to_order(t, reinterpret_cast<float*>(dst));
   }
 
  private:
@@ -67,6 +69,24 @@ class Loader {
       const std::byte* from = read_rows(t, row, n).data();
       for (int r = 0; r < n; r++, from += bytes, to += t.cols)
         dequantise_row(t.raw->dtype, from, t.cols, to);
+    }
+  }
+
+  // Integers in the place of the floats that they were written as.
+  static void to_order(const BoundTensor& t, float* values) {
+    std::vector<bool> seen;
+    for (int row = 0; row < t.rows; row++) {
+      seen.assign(static_cast<size_t>(t.cols), false);
+      for (int k = 0; k < t.cols; k++, values++) {
+        const float v = *values;
+        const bool fits = v >= 0 && v < static_cast<float>(t.cols);
+        const int32_t input = fits ? static_cast<int32_t>(v) : 0;
+        if (!fits || static_cast<float>(input) != v || seen[static_cast<size_t>(input)])
+          fail(Code::kDataLoss, "[model] {}: expected every input from 0 to {} once, file has {}",
+               t.raw->name, t.cols - 1, v);
+        seen[static_cast<size_t>(input)] = true;
+        std::memcpy(values, &input, sizeof input);
+      }
     }
   }
 
@@ -177,6 +197,8 @@ class Assigner {
     auto* f = reinterpret_cast<float*>(data);
     if (t.layer < 0) return assign_trunk(t, f, {t.raw->dtype, t.rows, t.cols, data});
     LayerWeights& l = out_.layers[static_cast<size_t>(t.layer)];
+    if (t.kind == TensorKind::kOrder)
+      return assign_order(t, reinterpret_cast<const int32_t*>(data), l);
     for (const auto& v : kLayerVectors)
       if (v.role == t.role) return static_cast<void>(l.*v.field = f);
     const Weight w{t.raw->dtype, t.rows, t.cols, data};
@@ -235,6 +257,39 @@ class Assigner {
       default:
         HOB_CHECK(!"experts are not resident");
     }
+  }
+
+  // Its matrix comes before it.
+  void assign_order(const BoundTensor& t, const int32_t* order, LayerWeights& l) const {
+    switch (t.role) {
+      case Role::kExpertGate:
+        return static_cast<void>(l.expert_gate_order = order);
+      case Role::kExpertUp:
+        return static_cast<void>(l.expert_up_order = order);
+      case Role::kExpertDown:
+        return static_cast<void>(l.expert_down_order = order);
+      case Role::kQkv:
+        l.q.order = l.k.order = l.v.order = shared(order, t.cols, l);
+        return;
+      case Role::kGateUp:
+        l.gate.order = l.up.order = shared(order, t.cols, l);
+        return;
+      default:
+        break;
+    }
+    for (const auto& m : kLayerMatrices)
+      if (m.role == t.role) return static_cast<void>((l.*m.field).order = shared(order, t.cols, l));
+    fail(Code::kUnimplemented, "[model] {}: expected no order of this matrix", t.raw->name);
+  }
+
+  // q, k and v have one input, which was put into one order for all of them: one pointer says that
+  // the backend need do so only once.
+  static const int32_t* shared(const int32_t* order, int n, const LayerWeights& l) {
+    for (const auto& m : kLayerMatrices) {
+      const Weight& w = l.*m.field;
+      if (w.order && w.n_cols == n && std::equal(order, order + n, w.order)) return w.order;
+    }
+    return order;
   }
 
   Weight rows_of(const BoundTensor& t, const Weight& w, int first, int n) const {

@@ -30,6 +30,9 @@ struct LayerWeights {
   const float* router_bias = nullptr;
   // [n_experts, width of the output]
   const float *expert_gate_bias = nullptr, *expert_up_bias = nullptr, *expert_down_bias = nullptr;
+  // [n_experts, inputs] (Weight::order), or null
+  const int32_t *expert_gate_order = nullptr, *expert_up_order = nullptr,
+                *expert_down_order = nullptr;
   Weight shared_router, shared_gate, shared_up, shared_down;
 };
 

@@ -64,6 +64,7 @@ enum class TensorKind : uint8_t {
   kMatrix,   // kernel layout, resident
   kVector,   // converted to f32, resident
   kExperts,  // stays in the file, streamed per expert
+  kOrder,    // of a matrix or of experts: Weight::order; resident
 };
 
 struct TensorRule {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <memory>
-#include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "format/byte_source.h"
@@ -81,9 +81,10 @@ class ModelQuantiser {
     return named ? grid_of(*named, options_.gptq.grid) : std::optional(options_.gptq.grid);
   }
 
-  static std::tuple<int, uint64_t, uint64_t> place(const RawTensor& t) {
+  // Layer by layer, and in the model's own order, which is much the same in a file.
+  static std::pair<int, const RawTensor*> place(const RawTensor& t) {
     const std::optional<LayerName> name = layer_name(t.name);
-    return {name ? name->layer : -1, static_cast<uint64_t>(t.file), t.offset};
+    return {name ? name->layer : -1, &t};
   }
 
   // As in llama.cpp's list of file types.

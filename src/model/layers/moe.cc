@@ -164,10 +164,15 @@ ExpertGroup MoeBlock::group_of(const LayerContext& ctx, const LayerWeights& w,
   const auto bias = [&](const float* of_all, int width) {
     return of_all ? of_all + static_cast<ptrdiff_t>(e) * width : nullptr;
   };
+  const auto weight = [&](ExpertPart part, const int32_t* orders) {
+    Weight own = lease.weight(part);
+    if (orders) own.order = orders + static_cast<ptrdiff_t>(e) * own.n_cols;
+    return own;
+  };
   const int d_expert = ctx.spec.moe.d_expert;
-  return {.gate = lease.weight(kGate),
-          .up = lease.weight(kUp),
-          .down = lease.weight(kDown),
+  return {.gate = weight(kGate, w.expert_gate_order),
+          .up = weight(kUp, w.expert_up_order),
+          .down = weight(kDown, w.expert_down_order),
           .gate_bias = bias(w.expert_gate_bias, d_expert),
           .up_bias = bias(w.expert_up_bias, d_expert),
           .down_bias = bias(w.expert_down_bias, ctx.spec.d_model),

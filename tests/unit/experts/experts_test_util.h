@@ -54,6 +54,7 @@ class FakeBackend : public Backend {
   void add_gated(Mat, Mat, Mat) override { unused(); }
   size_t scratch_bytes(int, int) const override { return 0; }
   size_t expert_scratch_bytes(int, int, DType) const override { return 0; }
+  size_t order_scratch_bytes(int, int) const override { return 0; }
 
  private:
   static void unused() { HOB_CHECK(!"experts/ calls no operation"); }

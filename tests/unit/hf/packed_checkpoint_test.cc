@@ -2,54 +2,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "base/error.h"
 #include "hf/open_model.h"
-#include "unit/hf/checkpoint_util.h"
+#include "unit/hf/packed_checkpoint_util.h"
 
 namespace hob {
 namespace {
-
-constexpr int64_t kWidth = 64, kGroups = 2;
-
-class PackedCheckpoint : public testing::Test {
- protected:
-  explicit PackedCheckpoint(const std::string& quantisation = R"({"quant_method":"gptq","bits":4,
-      "group_size":32,"desc_act":false,"sym":false,"checkpoint_format":"gptq"})")
-      : t(fmt::format(R"({{"architectures":["MixtralForCausalLM"],"hidden_size":64,
-          "num_hidden_layers":1,"vocab_size":10,"max_position_embeddings":128,"rms_norm_eps":1e-5,
-          "rope_theta":10000,"num_attention_heads":4,"num_key_value_heads":4,"head_dim":16,
-          "intermediate_size":64,"num_local_experts":2,"num_experts_per_tok":1,
-          "quantization_config":{}}})",
-                      quantisation)) {
-    t.add_trunk(10, kWidth);
-    t.add_norms(0, kWidth);
-    t.add("model.layers.0.block_sparse_moe.gate.weight", {2, kWidth});
-    for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"})
-      add_packed(fmt::format("model.layers.0.self_attn.{}", name));
-    for (int e = 0; e < 2; e++)
-      for (const char* name : {"w1", "w2", "w3"})
-        add_packed(fmt::format("model.layers.0.block_sparse_moe.experts.{}.{}", e, name));
-  }
-
-  // [64, 64], random.
-  void add_packed(const std::string& base) {
-    const auto random = [&](size_t n_bytes) {
-      std::string bytes(n_bytes, 0);
-      for (char& b : bytes) b = static_cast<char>(rng() & 0xff);
-      return bytes;
-    };
-    std::string scales;
-    for (int i = 0; i < kGroups * kWidth; i++) scales += {static_cast<char>(rng() & 0xff), 0x2c};
-    t.add_bytes({base + ".qweight", "I32", {kWidth / 8, kWidth}, random(kWidth * kWidth / 2)});
-    t.add_bytes({base + ".qzeros", "I32", {kGroups, kWidth / 8}, random(kGroups * kWidth / 2)});
-    t.add_bytes({base + ".scales", "F16", {kGroups, kWidth}, scales});
-  }
-
-  TestCheckpoint t;
-  std::mt19937 rng{3};
-};
 
 TEST_F(PackedCheckpoint, KeepsItsCodes) {
   t.write();
@@ -101,6 +59,41 @@ TEST_F(PackedCheckpoint, RowsAreMadeOfTheirRanges) {
       c.read_rows(*find_tensor(c, raw.name), first, n, expected);
       EXPECT_EQ(made, expected) << raw.name;
     }
+  }
+}
+
+// Act-order: the blocks have their columns group by group, and a tensor beside them says which
+// inputs these are.
+TEST_F(PackedCheckpoint, OrdersAreBesideTheBlocks) {
+  const std::string experts = "model.layers.0.block_sparse_moe.experts.";
+  add_groups("model.layers.0.self_attn.q_proj", shuffled_groups());
+  std::vector<int32_t> in_order;
+  for (int k = 0; k < kWidth; k++) in_order.push_back(k / 32);
+  add_groups("model.layers.0.self_attn.k_proj", in_order);
+  add_groups(experts + "1.w2", shuffled_groups());  // of one of two experts
+  t.write();
+  const HfCheckpoint blocks = HfCheckpoint::open(t.dir(), HfOutType::kAuto, /*for_file=*/false);
+  const HfCheckpoint floats = HfCheckpoint::open(t.dir(), HfOutType::kF32);
+  EXPECT_EQ(find_tensor(blocks, "blk.0.attn_k.order"), nullptr);
+  EXPECT_EQ(find_tensor(blocks, "blk.0.attn_v.order"), nullptr);
+  for (const std::string name : {"blk.0.attn_q", "blk.0.ffn_down_exps"}) {
+    EXPECT_EQ(find_tensor(floats, name + ".order"), nullptr);
+    EXPECT_EQ(find_tensor(HfCheckpoint::open(t.dir()), name + ".order"), nullptr) << "a file";
+    const Array order = read_array(blocks, name + ".order");
+    const Array columns = read_array(blocks, name + ".weight");
+    const Array plain = read_array(floats, name + ".weight");
+    ASSERT_EQ(columns.shape, plain.shape);
+    const auto n_experts = static_cast<int64_t>(order.values.size()) / kWidth;
+    EXPECT_EQ(n_experts, name == "blk.0.attn_q" ? 1 : 2);
+    for (int64_t row = 0; row < n_experts * kWidth; row++)
+      for (int64_t k = 0; k < kWidth; k++) {
+        const auto input = static_cast<int64_t>(
+            order.values[static_cast<size_t>(row / kWidth * kWidth + k)]);
+        ASSERT_EQ(columns.values[static_cast<size_t>(row * kWidth + k)],
+                  plain.values[static_cast<size_t>(row * kWidth + input)])
+            << name << " " << row << " " << k;
+      }
+    EXPECT_NE(columns, plain);
   }
 }
 

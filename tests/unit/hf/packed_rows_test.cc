@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -192,9 +193,37 @@ TEST(PackedFaults, NameTheLayer) {
   EXPECT_NE(error_of(outside).find("layer.g_idx: expected groups from 0 to 1"), std::string::npos);
   outside.groups.assign(64, -1);
   EXPECT_NE(error_of(outside).find("layer.g_idx: expected groups from 0 to 1"), std::string::npos);
-  Layer shuffled(c);
-  for (int k = 0; k < 64; k++) shuffled.groups.push_back(k % 2);
-  EXPECT_NE(error_of(shuffled).find("act-order"), std::string::npos);
+  Layer uneven(c);  // 33 inputs of group 0
+  for (int k = 0; k < 64; k++) uneven.groups.push_back(k > 32);
+  EXPECT_NE(error_of(uneven).find("layer.g_idx: expected groups of whole blocks of 32 inputs"),
+            std::string::npos);
+}
+
+TEST_P(Packed, GroupsInAnyOrder) {
+  Layer layer(GetParam());
+  const int64_t group = layer.packing.group_of(layer.n_in);
+  for (int64_t k = 0; k < layer.n_in; k++) layer.groups.push_back(static_cast<int32_t>(k / group));
+  EXPECT_TRUE(input_order(layer.linear()).empty());
+  std::shuffle(layer.groups.begin(), layer.groups.end(), std::mt19937(5));
+  std::vector<float> floats(layer.weights.size()), back(floats.size());
+  unpack_floats(layer.linear(), floats.data());
+  const std::vector<int32_t> order = input_order(layer.linear());
+  if (group == layer.n_in) return EXPECT_TRUE(order.empty());
+  const DType type = packed_type(layer.packing);
+  const size_t stride = row_bytes(type, layer.n_in);
+  std::vector<std::byte> rows(stride * static_cast<size_t>(layer.n_out));
+  unpack_rows(layer.linear(), rows.data());
+  for (int64_t n = 0; n < layer.n_out; n++) {
+    float* row = back.data() + n * layer.n_in;
+    dequantise_row(type, rows.data() + static_cast<size_t>(n) * stride, layer.n_in, row);
+    for (size_t k = 0; k < order.size(); k++)
+      ASSERT_EQ(row[k], floats[static_cast<size_t>(n * layer.n_in + order[k])]) << n << " " << k;
+  }
+  for (size_t k = 1; k < order.size(); k++) {
+    const int32_t last = layer.groups[static_cast<size_t>(order[k - 1])],
+                  own = layer.groups[static_cast<size_t>(order[k])];
+    EXPECT_TRUE(last < own || (last == own && order[k - 1] < order[k])) << k;
+  }
 }
 
 TEST(PackedFaults, ScalesThatF16CannotHoldAreNotRounded) {

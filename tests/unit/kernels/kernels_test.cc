@@ -167,6 +167,30 @@ INSTANTIATE_TEST_SUITE_P(Kernels, QuantTypes,
                                          DType::kG3, DType::kG4, DType::kG8),
                          [](const auto& p) { return std::string(dtype_info(p.param).name); });
 
+// Scales of MXFP4 are bare exponents: all 256, the two subnormal ones among them.
+TEST(Kernels, every_exponent_of_mxfp4_gives_the_values_of_the_decoder) {
+  constexpr int kRows = 256, kCols = 32;
+  std::vector<std::byte> stock(row_bytes(DType::kMXFP4, kCols) * kRows, std::byte{0x22});
+  for (int r = 0; r < kRows; r++)
+    stock[row_bytes(DType::kMXFP4, kCols) * static_cast<size_t>(r)] = static_cast<std::byte>(r);
+  std::vector<std::byte> prepared(prepared_bytes(DType::kMXFP4, kRows, kCols));
+  prepare_weight(DType::kMXFP4, kRows, kCols, stock.data(), prepared.data());
+  std::vector<float> x(kCols, 0.f), w(kCols);
+  x[5] = 127.f;  // code 127, factor 1
+  for (const KernelTable* kernels : tables()) {
+    const Acts acts = quantise(*kernels, x, 1, kCols);
+    std::vector<float> y(kRows);
+    kernels->mul_panels[static_cast<size_t>(DType::kMXFP4)](
+        prepared.data(), kCols, kRows / 16, acts.rows.data(), 1, y.data(), kRows);
+    for (int r = 0; r < kRows; r++) {
+      dequantise_row(DType::kMXFP4,
+                     stock.data() + row_bytes(DType::kMXFP4, kCols) * static_cast<size_t>(r), kCols,
+                     w.data());
+      EXPECT_EQ(y[static_cast<size_t>(r)], 127.f * w[5]) << kernels->isa << " exponent " << r;
+    }
+  }
+}
+
 TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
   // All codes and activations at their limits: AVX2's 16-bit intermediate sums must not clip.
   const int cols = 256, rows = 16;

@@ -20,7 +20,10 @@ Row weight_row(const Weight& w, int r) {
   Row row(static_cast<size_t>(w.n_cols));
   const size_t bytes = row_bytes(w.dtype, w.n_cols);
   dequantise_row(w.dtype, w.data + static_cast<size_t>(r) * bytes, w.n_cols, row.data());
-  return row;
+  if (!w.order) return row;
+  Row in_order(row.size());
+  for (size_t k = 0; k < row.size(); k++) in_order[static_cast<size_t>(w.order[k])] = row[k];
+  return in_order;
 }
 
 double dot(const float* a, const float* b, int n) {
@@ -246,6 +249,7 @@ class NaiveBackend : public Backend {
 
   size_t scratch_bytes(int, int) const override { return 0; }
   size_t expert_scratch_bytes(int, int, DType) const override { return 0; }
+  size_t order_scratch_bytes(int, int) const override { return 0; }
 
  private:
   static void choose(const std::vector<double>& l, const RouteRule& rule, int32_t* ids,

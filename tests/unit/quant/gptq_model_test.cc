@@ -87,7 +87,7 @@ class GptqModel : public testing::Test {
   double error_of(const std::string& model, QuantMethod method, int bits) {
     QuantiseOptions options{.out = {}, .method = method, .gptq = {}, .as_f32 = true};
     options.gptq.grid.bits = bits;
-    quantise(model, "x.gguf", options);
+    quantise(model, "x.gguf", options, 2048);
     return relative_error(logits_of(model), logits_of(path("x.gguf")));
   }
 
@@ -96,9 +96,10 @@ class GptqModel : public testing::Test {
 };
 
 TEST_F(GptqModel, OutputIsCloserThanByRounding) {
-  // Random weights: where the error sends rows to other experts, that hides much of what is gained.
+  // Random weights: inputs hardly correlate, and where the error sends rows to other experts, that
+  // hides much of what is gained.
   const std::pair<const char*, double> bars[] = {
-      {"olmoe.gguf", 0.9}, {"qwen2moe.gguf", 1.0}, {"llama.gguf", 0.9}};
+      {"olmoe.gguf", 0.95}, {"qwen2moe.gguf", 1.0}, {"llama.gguf", 0.95}};
   for (const auto& [name, bar] : bars) {
     const double rtn = error_of(model_path(name), QuantMethod::kRtn, 3);
     EXPECT_GT(rtn, 0) << name;

@@ -283,14 +283,11 @@ struct BlockMXFP4 {
   }
   template <int C>
   static inline void scales(const uint8_t* b, V16* d, V16*) {
-    uint32_t bits[16];  // 2^(e-128); the two smallest are subnormal
-    for (int r = 0; r < 16; r++) {
-      const uint32_t e = b[r];
-      bits[r] = e < 2 ? 0x00200000u << e : (e - 1) << 23;
-    }
-    float f[16];
-    memcpy(f, bits, 64);
-    d[0] = vload(f);
+    // 2^(e-128) as two powers of half the exponent: the two smallest are subnormal.
+    const V16 e = vfrom_u8(sload(b));
+    const I16 half = ifrom_f32(vmul(e, vset1(.5f))), minus_half = ifrom_f32(vmul(e, vset1(-.5f)));
+    const V16 first = vscale2(vset1(1.f), iadd(half, iset1(-64)));
+    d[0] = vscale2(first, iadd(iadd(ifrom_f32(e), minus_half), iset1(-64)));
   }
 };
 
