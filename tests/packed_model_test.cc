@@ -1,4 +1,10 @@
 // Checkpoints as GPTQ leaves them, inputs in their order or not, run straight from the folder.
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "format/gguf_writer.h"
+#include "format/row_reader.h"
 #include "hf/convert.h"
 #include "hf/open_model.h"
 #include "unit/hf/packed_checkpoint_util.h"
@@ -26,8 +32,7 @@ class PackedModel : public PackedCheckpoint {
     const auto exact = compare_logits(
         expected, ModelHarness(t.dir(), make_naive_backend).evaluate(tokens), kVocab);
     EXPECT_LE(exact.max_abs, 1e-4);
-    const auto fast =
-        compare_logits(expected, ModelHarness(t.dir(), cpu).evaluate(tokens), kVocab);
+    const auto fast = compare_logits(expected, ModelHarness(t.dir(), cpu).evaluate(tokens), kVocab);
     EXPECT_LE(fast.mean_kl, 8e-3);
     EXPECT_GE(fast.same_argmax, 0.9);
     expect_same_bits_however_batched(t.dir(), cpu);
@@ -44,6 +49,46 @@ TEST_F(PackedModel, RunsWithInputsInAnotherOrder) {
   check();
   ModelHarness model(t.dir(), cpu);
   EXPECT_TRUE(model.layout().has_orders);
+}
+
+// Orders are hob's own, but a file may hold anything: nothing outside the input is ever read.
+TEST_F(PackedModel, OrdersThatAreNoneAreRefused) {
+  t.write();
+  const std::string plain = dir_ / "plain.gguf", bad = dir_ / "bad.gguf";
+  write_gguf(HfCheckpoint::open(t.dir(), HfOutType::kF32), plain, [](uint64_t, uint64_t) {});
+  const ModelFile model = open_gguf(plain);
+  RowReader rows(model);
+  const auto error_of = [&](std::vector<float> order) -> std::string {
+    GgufWriter writer;
+    writer.set_all(model.metadata());
+    for (const RawTensor& raw : model.tensors()) writer.add(raw.name, raw.dtype, raw.shape);
+    writer.add("blk.0.attn_q.order", DType::kF32, {static_cast<int64_t>(order.size())});
+    writer.write(bad, [&](const GgufWriter::Tensor& asked, const GgufWriter::Sink& sink) {
+      const RawTensor* raw = model.find(asked.name);
+      if (!raw) return sink(std::as_bytes(std::span(order)));
+      std::vector<std::byte> bytes(asked.n_bytes);
+      rows.read(*raw, 0, raw->shape.rows(), bytes);
+      sink(bytes);
+    });
+    try {
+      ModelHarness(bad, cpu);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  std::vector<float> order(kWidth);
+  std::iota(order.rbegin(), order.rend(), 0.f);
+  EXPECT_EQ(error_of(order), "");
+  for (const float wrong : {-1.f, 64.f, 3.5f, NAN, 1e30f, order[1]}) {
+    order[0] = wrong;
+    EXPECT_NE(error_of(order).find("blk.0.attn_q.order: expected every input from 0 to 63 once"),
+              std::string::npos)
+        << wrong;
+  }
+  order.resize(32);
+  EXPECT_NE(error_of(order).find("blk.0.attn_q.order: expected [64] of F32, file has [32]"),
+            std::string::npos);
 }
 
 // A prefill of more rows than are put in order at once, and experts of which one has an order.

@@ -33,7 +33,8 @@ struct Options {
   AutoOptions to_size;  // --target-size
 
   bool is_calibrated() const {
-    return calibrated.quantise.method != QuantMethod::kRtn || calibrated.quantise.as_f32;
+    return calibrated.quantise.method != QuantMethod::kRtn || calibrated.quantise.as_f32 ||
+           calibrated.folder;
   }
 };
 
@@ -60,13 +61,19 @@ void check_methods(const Options& o) {
   }
   const bool named =
       !o.tensor_types.empty() || !o.output_type.empty() || !o.token_embedding_type.empty();
-  if (named && o.calibrated.quantise.as_f32)
+  const bool as_f32 = o.calibrated.quantise.as_f32;
+  if (named && as_f32)
     throw UsageError("[usage] --as-f32: expected no types beside it, they are all F32");
+  if (o.calibrated.folder && (named || as_f32 || !o.type.empty()))
+    throw UsageError("[usage] --format: expected --bits, --group and --grid with it, no types");
   if (o.to_size.wanted() || !o.imatrix.empty() || o.pure || o.dry_run)
     throw UsageError(
         "[usage] --method: expected rtn with --imatrix, --pure, --dry-run and --target-size");
-  if (o.type.empty() != o.calibrated.quantise.as_f32)
-    throw UsageError("[usage] --type: expected either it or --as-f32 with --bits and --grid");
+  if (o.type.empty() != (as_f32 || o.calibrated.folder.has_value()))
+    throw UsageError("[usage] --type: expected either it, or --as-f32 or --format with --bits");
+  std::error_code ignored;
+  if (o.calibrated.folder && !std::filesystem::is_directory(o.in, ignored))
+    throw UsageError("[usage] --format: expected a Hugging Face folder to make another one of");
 }
 
 // "REGEX=TYPE"; an expression may contain '='.
@@ -97,14 +104,14 @@ QuantPlanOptions plan_options(const Options& o) {
 
 void run_with_text(Options& o) {
   CalibratedOptions& c = o.calibrated;
-  if (!o.type.empty()) set_calibrated_type(c, o.type);
+  o.type.empty() ? set_calibrated_grid(c) : set_calibrated_type(c, o.type);
   c.common.model = o.in;
   c.common.threads = o.threads;
   c.common.json = o.json;
   c.common.quiet = o.quiet;
   c.force = o.force;
   c.quantise.out = o.out;
-  if (o.calibrated.quantise.as_f32) return run_calibrated(c);
+  if (o.calibrated.quantise.as_f32 || c.folder) return run_calibrated(c);
   const QuantPlanOptions named = plan_options(o);
   c.choose_types = [named](const ModelFile& model) {
     std::map<std::string, DType, std::less<>> types;
@@ -296,7 +303,7 @@ Runner setup_quantize(CLI::App& app) {
   app.add_option("in", o->in,
                  "the GGUF file to read, of several shards the first; or a Hugging Face folder")
       ->required();
-  app.add_option("out", o->out, "the GGUF file to write")->required();
+  app.add_option("out", o->out, "the GGUF file to write; with --format the folder")->required();
   app.add_option("--type", o->type, "Q4_K_M, Q6_K, Q8_0, IQ4_XS, MXFP4_MOE, F16, ...");
   app.add_option("--tensor-type", o->tensor_types,
                  "REGEX=TYPE: another type for tensors with this in their name; the first counts")

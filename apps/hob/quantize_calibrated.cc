@@ -17,6 +17,7 @@
 #include "hf/open_model.h"
 #include "interrupt.h"
 #include "output.h"
+#include "quant/gptq_folder.h"
 #include "quant/gptq_model.h"
 
 namespace hob::app {
@@ -29,10 +30,15 @@ const std::map<std::string, QuantMethod> kMethods = {{"rtn", QuantMethod::kRtn},
 const std::map<std::string, GridKind> kGrids = {{"symmetric", GridKind::kSymmetric},
                                                 {"zero-point", GridKind::kZeroPoint},
                                                 {"offset", GridKind::kOffset}};
+const std::map<std::string, HfPackMethod> kFormats = {{"gptq", HfPackMethod::kGptq},
+                                                      {"awq", HfPackMethod::kAwq}};
 constexpr int kWindow = 512;  // tokens of a calibration window, unless --ctx says otherwise
 
 void check_output(const CalibratedOptions& o, const ModelFile& file) {
   std::error_code ignored;
+  if (std::filesystem::equivalent(o.quantise.out, o.common.model, ignored))
+    throw UsageError(fmt::format("[usage] out: expected another folder than the model's, got {}",
+                                 o.quantise.out));
   for (const std::string& part : file.files())
     if (std::filesystem::equivalent(o.quantise.out, part, ignored))
       throw UsageError(
@@ -68,7 +74,8 @@ void note_experts(const CalibratedOptions& o, const QuantiseReport& report) {
 }
 
 void print(const CalibratedOptions& o, const QuantiseReport& r, size_t n_tok, double seconds) {
-  const uint64_t n_bytes = std::filesystem::file_size(o.quantise.out);
+  const std::filesystem::path out(o.quantise.out);
+  const uint64_t n_bytes = std::filesystem::file_size(o.folder ? out / "model.safetensors" : out);
   note_experts(o, r);
   if (r.n_rounded > 0)
     note(
@@ -120,12 +127,15 @@ void run_calibrated(CalibratedOptions& o) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), like a full disk
   const Interrupt interrupt = install_interrupt(true);
   ProgressBar bar(o.common.quiet);
-  const QuantiseReport report = quantise_model(
-      *session, tokens, o.quantise, pool, [&](std::string_view what, uint64_t done, uint64_t all) {
-        if (interrupt.flag)
-          fail(Code::kCancelled, "[quantize] {}: interrupted, nothing is left", o.quantise.out);
-        bar.update(what, done, all);
-      });
+  const CalibratedProgress progress = [&](std::string_view what, uint64_t done, uint64_t all) {
+    if (interrupt.flag)
+      fail(Code::kCancelled, "[quantize] {}: interrupted, nothing is left", o.quantise.out);
+    bar.update(what, done, all);
+  };
+  const QuantiseReport report = o.folder
+                                    ? quantise_to_folder(*session, o.common.model, *o.folder,
+                                                         tokens, o.quantise, pool, progress)
+                                    : quantise_model(*session, tokens, o.quantise, pool, progress);
   bar.clear();
   const auto time = std::chrono::steady_clock::now() - start;
   print(o, report, tokens.size(), std::chrono::duration<double>(time).count());
@@ -151,18 +161,33 @@ void add_calibrated_options(CLI::App& app, CalibratedOptions& o) {
   app.add_option("--hessian-memory", o.hessian_memory, "for statistics of inputs; default 1G");
   app.add_flag("--as-f32", q.as_f32,
                "write the rounded values as F32, to measure any --bits, --group and --grid");
-  app.add_option("--bits", q.gptq.grid.bits, "with --as-f32: per weight")->check(CLI::Range(2, 8));
-  app.add_option("--group", q.gptq.grid.group,
-                 "with --as-f32: weights that share a scale; 0 = a row; default 32")
+  app.add_option("--format", o.folder,
+                 "gptq or awq: make a Hugging Face folder of that kind from one; default: GGUF")
+      ->transform(CLI::CheckedTransformer(kFormats).description(""))
+      ->type_name("TEXT");
+  app.add_option("--bits", q.gptq.grid.bits, "with --as-f32, --format: per weight; default 4")
+      ->check(CLI::Range(2, 8));
+  app.add_option("--group", o.group,
+                 "with --as-f32, --format: weights that share a scale; 0 = a row; default 32, 128")
       ->check(CLI::Range(0, 1 << 22));
-  app.add_option(
-         "--max-shrink", q.gptq.grid.max_shrink,
-         "with --as-f32: hundredths that may be cut off a group's range; default 20, 0 = none")
+  app.add_option("--max-shrink", q.gptq.grid.max_shrink,
+                 "with --as-f32, --format: hundredths that may be cut off a group's range; default "
+                 "20, 0 = none")
       ->check(CLI::Range(0, 90));
-  app.add_option("--grid", q.gptq.grid.kind,
-                 "with --as-f32: symmetric, zero-point or offset (default)")
+  app.add_option("--grid", o.grid,
+                 "symmetric (default with --format gptq), zero-point (awq) or offset (--as-f32)")
       ->transform(CLI::CheckedTransformer(kGrids).description(""))
       ->type_name("TEXT");
+}
+
+void set_calibrated_grid(CalibratedOptions& o) {
+  GridParams& grid = o.quantise.gptq.grid;
+  grid.group = o.group.value_or(o.folder ? 128 : 32);
+  GridKind usual = GridKind::kOffset;
+  if (o.folder)
+    usual = *o.folder == HfPackMethod::kGptq ? GridKind::kSymmetric : GridKind::kZeroPoint;
+  grid.kind = o.grid.value_or(usual);
+  if (o.folder) folder_packing(*o.folder, grid);  // for its checks
 }
 
 void set_calibrated_type(CalibratedOptions& o, const std::string& type) {

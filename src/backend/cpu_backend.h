@@ -86,7 +86,7 @@ class CpuBackend final : public Backend {
   std::vector<RowRange> attention_tasks_;
   std::vector<const float*> x_rows_;
   std::vector<LinearOut> head_outs_;
-  std::vector<float> ordered_;          // the input of linear_ordered()
+  std::vector<float> ordered_;                     // the input of linear_ordered()
   std::array<std::vector<float>, 4> ordered_ffn_;  // rows of expert_ffn_ordered()
   std::vector<LinearOut> same_order_;
 };

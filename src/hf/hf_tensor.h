@@ -70,9 +70,9 @@ std::vector<HfTensor> plan_hf_tensors(const HfGeometry& geometry, const HfRules&
                                       const std::optional<HfPacking>& packing = std::nullopt);
 HfTensor computed_tensor(const HfComputed& computed);
 
-// `blk.0.attn_q.order` of a packed `blk.0.attn_q.weight` that keeps its codes, where some source has
-// inputs in another order (input_order()): for every row of the tensor's columns the number of its
-// input, [n_in] or [n_experts, n_in]. Reads the sources' groups.
+// `blk.0.attn_q.order` of a packed `blk.0.attn_q.weight` that keeps its codes, where some source
+// has inputs in another order (input_order()): for every row of the tensor's columns the number of
+// its input, [n_in] or [n_experts, n_in]. Reads the sources' groups.
 std::optional<HfTensor> find_order(const HfTensor& tensor, const SafetensorsSet& set);
 
 // Gives bytes of a source, from byte `offset` of the tensor on.

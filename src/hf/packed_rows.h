@@ -45,17 +45,30 @@ struct PackedLinear {
   SafeType scale_type = SafeType::kF16;
 };
 
-// GPTQ's "act-order" quantises inputs in another order than theirs, and then neighbours do not share
-// a scale. Input i of the blocks is input order[i] of the layer, group after group, within a group
-// as they are; empty: the groups are in order. Throws Error for groups out of range.
+// GPTQ's "act-order" quantises inputs in another order than theirs, and then neighbours do not
+// share a scale. Input i of the blocks is input order[i] of the layer, group after group, within a
+// group as they are; empty: the groups are in order. Throws Error for groups out of range.
 std::vector<int32_t> input_order(const PackedLinear& linear);
 
 // Rows of packed_type(), n_out of them, with inputs in input_order(). Throws Error naming the layer
 // for scales that are no finite f16 numbers, groups out of range, and (kUnimplemented) groups that
 // are no whole blocks.
 void unpack_rows(const PackedLinear& linear, std::byte* dst);
-// The weights themselves, [n_out, n_in], inputs as the layer has them: scale * (code - zero), exact for f16 and bf16 scales, in
-// f32 rounding for f32 ones.
+// The weights themselves, [n_out, n_in], inputs as the layer has them: scale * (code - zero), exact
+// for f16 and bf16 scales, in f32 rounding for f32 ones.
 void unpack_floats(const PackedLinear& linear, float* dst);
+
+// The way back, for GPTQ and AWQ: scales[n, g] * (codes[n, k] - zeros[n, g]), groups in order.
+struct LinearCodes {
+  int64_t n_out = 0, n_in = 0;
+  std::span<const uint8_t> codes;  // [n_out, n_in]
+  std::span<const uint8_t> zeros;  // [n_out, n_groups]
+  std::span<const float> scales;   // [n_out, n_groups], rounded to f16
+};
+struct PackedArrays {
+  std::vector<uint32_t> codes, zeros;
+  std::vector<uint16_t> scales;
+};
+PackedArrays pack_rows(const HfPacking& packing, const LinearCodes& linear);
 
 }  // namespace hob

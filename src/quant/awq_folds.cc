@@ -96,25 +96,30 @@ const std::vector<float>* AwqFolds::scales(InputKey key) const {
   return found == scales_.end() ? nullptr : &found->second;
 }
 
-std::optional<AwqFolds::Fold> AwqFolds::fold_of(std::string_view tensor_name) const {
+std::optional<AwqFolds::Fold> AwqFolds::fold_of(const ModelSpec& spec,
+                                                std::string_view tensor_name) {
   const std::optional<LayerName> name = layer_name(tensor_name);
   if (!name) return std::nullopt;
   if (name->rest == "attn_norm.weight")
     return Fold{{name->layer, LinearInput::kAttention, -1}, false};
-  if (name->rest == spec_.ffn_norm + ".weight")
+  if (name->rest == spec.ffn_norm + ".weight")
     return Fold{{name->layer, LinearInput::kFfn, -1}, false};
   if (name->rest == "ffn_gate_inp.weight" || name->rest == "ffn_gate_inp_shexp.weight")
     return Fold{{name->layer, LinearInput::kFfn, -1}, true};
   return std::nullopt;
 }
 
+bool AwqFolds::may_touch(const ModelSpec& spec, std::string_view tensor_name) {
+  return fold_of(spec, tensor_name).has_value();
+}
+
 bool AwqFolds::touches(std::string_view tensor_name) const {
-  const std::optional<Fold> fold = fold_of(tensor_name);
+  const std::optional<Fold> fold = fold_of(spec_, tensor_name);
   return fold && scales(fold->key);
 }
 
 void AwqFolds::apply(std::string_view tensor_name, int64_t cols, std::vector<float>& w) const {
-  const std::optional<Fold> fold = fold_of(tensor_name);
+  const std::optional<Fold> fold = fold_of(spec_, tensor_name);
   const std::vector<float>* s = fold ? scales(fold->key) : nullptr;
   if (!s) return;
   HOB_CHECK(s->size() == static_cast<size_t>(cols));

@@ -25,7 +25,8 @@ class AwqFolds {
   // Null where the input stays as it is.
   const std::vector<float>* scales(InputKey key) const;
 
-  // Norms and routers: does a fold change them, and the change.
+  // Norms and routers: may a fold change them, does one, and the change.
+  static bool may_touch(const ModelSpec& spec, std::string_view tensor_name);
   bool touches(std::string_view tensor_name) const;
   void apply(std::string_view tensor_name, int64_t cols, std::vector<float>& w) const;
   // One matrix.
@@ -36,7 +37,7 @@ class AwqFolds {
     InputKey key;
     bool multiply;  // or divide
   };
-  std::optional<Fold> fold_of(std::string_view tensor_name) const;
+  static std::optional<Fold> fold_of(const ModelSpec& spec, std::string_view tensor_name);
   bool can_scale(LinearInput input) const;
   void search(InputKey key, const ModelFile& file, const WeightReader& reader,
               const Hessians& hessians);

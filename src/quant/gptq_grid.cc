@@ -24,8 +24,10 @@ GroupGrid spanning(const GridParams& params, float low, float high) {
   g.scale = through_half((high - low) / static_cast<float>(max_code));
   if (params.kind == GridKind::kOffset)
     g.offset = through_half(low);
-  else if (g.scale > 0)
-    g.zero = std::clamp(static_cast<int>(std::lround(-low / g.scale)), 0, max_code);
+  else
+    g.zero = g.scale > 0 ? std::clamp(static_cast<int>(std::lround(-low / g.scale)),
+                                      params.least_zero, max_code)
+                         : params.least_zero;
   return g;
 }
 

@@ -21,6 +21,7 @@ struct GridParams {
   // The range is also tried with 1/100, 2/100 ... so many hundredths cut off; 0 = the plain minimum
   // and maximum.
   int max_shrink = 20;
+  int least_zero = 0;  // of kZeroPoint; 1 for files that store it less one
 };
 
 // Throws Error naming what is wrong.

@@ -49,6 +49,8 @@ struct QuantiseReport {
 // file, its steps allowing kCalibrationRows rows of logits.
 using CalibratedProgress =
     std::function<void(std::string_view what, uint64_t done, uint64_t total)>;
+// Throws Error where the method needs a text and there is none.
+void check_calibration(const QuantiseOptions& options, std::span<const int32_t> tokens);
 QuantiseReport quantise_model(ModelSession& session, std::span<const int32_t> tokens,
                               const QuantiseOptions& options, ThreadPool& pool,
                               const CalibratedProgress& progress);

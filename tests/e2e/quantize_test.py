@@ -113,6 +113,26 @@ class Quantizing(HobTest):
         self.assertIn("read back first", done.stderr.decode())
         self.assertTrue(self.json_lines("show", self.out)[0]["runnable"])
 
+    def test_a_folder_of_a_folder(self):
+        model, out, text = self.tmp / "model", self.tmp / "small", self.tmp / "text.txt"
+        write_checkpoint(model, CONFIG, random_numbers)
+        write_tokenizer(model)
+        text.write_text("hello you and all the others " * 40)
+        for kind in ["gptq", "awq"]:
+            options = ["--format", kind, "--method", kind, "--group", "32", "--calibration", text]
+            made = self.json_lines("quantize", model, out, "--force", "--quiet", *options)[-1]
+            self.assertEqual(made["bytes"], (out / "model.safetensors").stat().st_size)
+            config = json.loads((out / "config.json").read_text())
+            self.assertEqual(config["quantization_config"]["quant_method"], kind)
+            self.assertTrue(self.json_lines("show", out)[0]["runnable"])
+            said = hob("run", out, "--raw", "-p", "hello", "-n", 4, "--temp", 0)
+            self.assertEqual(said.returncode, 0, said.stderr.decode())
+        self.refused(1, "--force replaces it", "quantize", model, out, *options)
+        self.refused(2, "another folder than the model's", "quantize", model, model, "--force", *options)
+        self.refused(2, "--format: expected --bits", "quantize", model, self.out, *options, "--type", "Q4_0")
+        self.refused(2, "expected a Hugging Face folder", "quantize", DATA / "model" / "llama.gguf", self.out, *options)
+        self.refused(1, "symmetric or has a zero point", "quantize", model, self.out, *options, "--grid", "offset")
+
     def test_named_types_beside_a_method(self):
         model, text = DATA / "model" / "llama.gguf", self.tmp / "text.txt"
         text.write_text("the cat and all the others sat on a mat " * 60)

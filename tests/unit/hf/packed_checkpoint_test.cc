@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "base/error.h"
 #include "hf/open_model.h"
 #include "unit/hf/packed_checkpoint_util.h"
@@ -31,7 +34,7 @@ TEST_F(PackedCheckpoint, BlocksAreTheNumbers) {
   for (const HfTensor& tensor : blocks.tensors())
     EXPECT_EQ(read_array(blocks, tensor.name), read_array(floats, tensor.name)) << tensor.name;
   const Array q = read_array(floats, "blk.0.attn_q.weight");
-  EXPECT_NE(q.values[0], q.values[1]);
+  EXPECT_NE(std::ranges::adjacent_find(q.values, std::ranges::not_equal_to{}), q.values.end());
 }
 
 // What the loader does: it reads the ranges and has the rows made.
@@ -70,7 +73,7 @@ TEST_F(PackedCheckpoint, OrdersAreBesideTheBlocks) {
   std::vector<int32_t> in_order;
   for (int k = 0; k < kWidth; k++) in_order.push_back(k / 32);
   add_groups("model.layers.0.self_attn.k_proj", in_order);
-  add_groups(experts + "1.w2", shuffled_groups());  // of one of two experts
+  add_groups(experts + "1.w2", shuffled_groups());  // of one of four experts
   t.write();
   const HfCheckpoint blocks = HfCheckpoint::open(t.dir(), HfOutType::kAuto, /*for_file=*/false);
   const HfCheckpoint floats = HfCheckpoint::open(t.dir(), HfOutType::kF32);
@@ -84,11 +87,11 @@ TEST_F(PackedCheckpoint, OrdersAreBesideTheBlocks) {
     const Array plain = read_array(floats, name + ".weight");
     ASSERT_EQ(columns.shape, plain.shape);
     const auto n_experts = static_cast<int64_t>(order.values.size()) / kWidth;
-    EXPECT_EQ(n_experts, name == "blk.0.attn_q" ? 1 : 2);
+    EXPECT_EQ(n_experts, name == "blk.0.attn_q" ? 1 : kExperts);
     for (int64_t row = 0; row < n_experts * kWidth; row++)
       for (int64_t k = 0; k < kWidth; k++) {
-        const auto input = static_cast<int64_t>(
-            order.values[static_cast<size_t>(row / kWidth * kWidth + k)]);
+        const auto input =
+            static_cast<int64_t>(order.values[static_cast<size_t>(row / kWidth * kWidth + k)]);
         ASSERT_EQ(columns.values[static_cast<size_t>(row * kWidth + k)],
                   plain.values[static_cast<size_t>(row * kWidth + input)])
             << name << " " << row << " " << k;

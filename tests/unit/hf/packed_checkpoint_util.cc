@@ -21,18 +21,17 @@ PackedCheckpoint::PackedCheckpoint()
     : t(R"({"architectures":["MixtralForCausalLM"],"hidden_size":64,"num_hidden_layers":1,
         "vocab_size":320,"max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000,
         "num_attention_heads":4,"num_key_value_heads":4,"head_dim":16,"intermediate_size":64,
-        "num_local_experts":2,"num_experts_per_tok":1,"quantization_config":{"quant_method":"gptq",
+        "num_local_experts":4,"num_experts_per_tok":1,"quantization_config":{"quant_method":"gptq",
         "bits":4,"group_size":32,"desc_act":false,"sym":false,"checkpoint_format":"gptq"}})") {
   for (const char* name : {"model.embed_tokens.weight", "lm_head.weight"})
     add_floats(name, {kVocab, kWidth}, 0, 0.3f);
-  for (const char* name :
-       {"model.norm.weight", "model.layers.0.input_layernorm.weight",
-        "model.layers.0.post_attention_layernorm.weight"})
+  for (const char* name : {"model.norm.weight", "model.layers.0.input_layernorm.weight",
+                           "model.layers.0.post_attention_layernorm.weight"})
     add_floats(name, {kWidth}, 1, 0.1f);
-  add_floats("model.layers.0.block_sparse_moe.gate.weight", {2, kWidth}, 0, 0.3f);
+  add_floats("model.layers.0.block_sparse_moe.gate.weight", {kExperts, kWidth}, 0, 0.3f);
   for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"})
     add_packed(fmt::format("model.layers.0.self_attn.{}", name));
-  for (int e = 0; e < 2; e++)
+  for (int e = 0; e < kExperts; e++)
     for (const char* name : {"w1", "w2", "w3"})
       add_packed(fmt::format("model.layers.0.block_sparse_moe.experts.{}.{}", e, name));
 }
@@ -75,7 +74,7 @@ void PackedCheckpoint::shuffle_all() {
   const std::vector<int32_t> qkv = shuffled_groups();
   for (const char* name : {"q_proj", "k_proj", "v_proj"}) add_groups(attention + name, qkv);
   add_groups(attention + "o_proj", shuffled_groups());
-  for (int e = 0; e < 2; e++) {
+  for (int e = 0; e < kExperts; e++) {
     const std::vector<int32_t> gate_up = shuffled_groups();
     add_groups(fmt::format("{}{}.w1", experts, e), gate_up);
     add_groups(fmt::format("{}{}.w3", experts, e), gate_up);

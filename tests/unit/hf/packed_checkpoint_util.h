@@ -12,7 +12,7 @@ namespace hob {
 
 class PackedCheckpoint : public testing::Test {
  protected:
-  static constexpr int64_t kWidth = 64, kGroups = 2, kVocab = 320;
+  static constexpr int64_t kWidth = 64, kGroups = 2, kVocab = 320, kExperts = 4;
 
   PackedCheckpoint();
   // [64, 64], random.

@@ -180,8 +180,8 @@ TEST(Kernels, every_exponent_of_mxfp4_gives_the_values_of_the_decoder) {
   for (const KernelTable* kernels : tables()) {
     const Acts acts = quantise(*kernels, x, 1, kCols);
     std::vector<float> y(kRows);
-    kernels->mul_panels[static_cast<size_t>(DType::kMXFP4)](
-        prepared.data(), kCols, kRows / 16, acts.rows.data(), 1, y.data(), kRows);
+    kernels->mul_panels[static_cast<size_t>(DType::kMXFP4)](prepared.data(), kCols, kRows / 16,
+                                                            acts.rows.data(), 1, y.data(), kRows);
     for (int r = 0; r < kRows; r++) {
       dequantise_row(DType::kMXFP4,
                      stock.data() + row_bytes(DType::kMXFP4, kCols) * static_cast<size_t>(r), kCols,
@@ -194,7 +194,8 @@ TEST(Kernels, every_exponent_of_mxfp4_gives_the_values_of_the_decoder) {
 TEST(Kernels, extreme_codes_and_activations_do_not_saturate) {
   // All codes and activations at their limits: AVX2's 16-bit intermediate sums must not clip.
   const int cols = 256, rows = 16;
-  for (DType type : {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL, DType::kG4, DType::kG8})
+  for (DType type :
+       {DType::kQ8_0, DType::kQ6_K, DType::kQ4_K, DType::kIQ4_NL, DType::kG4, DType::kG8})
     for (int fill : {0x00, 0x7f, 0x80, 0x81, 0xff}) {
       auto stock = random_weight(type, rows, cols, 1);
       for (size_t at = 0; at < stock.size();
