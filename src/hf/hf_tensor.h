@@ -1,7 +1,6 @@
 #pragma once
 // One tensor as GGUF has it, and where its numbers are in the checkpoint.
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -75,9 +74,15 @@ HfTensor computed_tensor(const HfComputed& computed);
 // its input, [n_in] or [n_experts, n_in]. Reads the sources' groups.
 std::optional<HfTensor> find_order(const HfTensor& tensor, const SafetensorsSet& set);
 
-// Gives bytes of a source, from byte `offset` of the tensor on.
-using HfFetch =
-    std::function<void(const SafeTensor& source, uint64_t offset, std::span<std::byte> dst)>;
+// Gives the sources' bytes.
+class HfFetch {
+ public:
+  virtual ~HfFetch() = default;
+  // From byte `offset` of the tensor on.
+  virtual void read(const SafeTensor& source, uint64_t offset, std::span<std::byte> dst) const = 0;
+  // All of it where it lies, if it is in memory anyway; empty: read() it.
+  virtual std::span<const std::byte> view(const SafeTensor&) const { return {}; }
+};
 
 // Rows [first, first + n) of the tensor as its shape has them; `dst` holds n * row_bytes(). Memory:
 // about twice what is asked for; a transposed tensor fetches the slabs it touches whole, so ask for

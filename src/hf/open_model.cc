@@ -10,6 +10,36 @@
 namespace hob {
 namespace {
 
+// What was read of the ranges.
+class FromMemory : public HfFetch {
+ public:
+  FromMemory(const std::vector<HfSourceRange>& ranges, std::span<const std::byte* const> read)
+      : ranges_(ranges), read_(read) {}
+
+  void read(const SafeTensor& source, uint64_t offset, std::span<std::byte> dst) const override {
+    const std::byte* from = find(source, offset, dst.size());
+    HOB_CHECK(from != nullptr);  // find_hf_ranges() covers what is fetched
+    std::memcpy(dst.data(), from, dst.size());
+  }
+  std::span<const std::byte> view(const SafeTensor& source) const override {
+    const std::byte* from = find(source, 0, source.n_bytes);
+    return {from, from ? static_cast<size_t>(source.n_bytes) : 0};
+  }
+
+ private:
+  const std::byte* find(const SafeTensor& source, uint64_t offset, uint64_t n_bytes) const {
+    for (size_t i = 0; i < ranges_.size(); i++) {
+      const HfSourceRange& r = ranges_[i];
+      if (r.source == &source && offset >= r.offset && offset - r.offset + n_bytes <= r.n_bytes)
+        return read_[i] + (offset - r.offset);
+    }
+    return nullptr;
+  }
+
+  const std::vector<HfSourceRange>& ranges_;
+  const std::span<const std::byte* const> read_;
+};
+
 // The checkpoint's tensors for whoever reads the files himself.
 class CheckpointRows : public RowMaker {
  public:
@@ -34,17 +64,8 @@ class CheckpointRows : public RowMaker {
     const HfTensor& t = at(tensor);
     const std::vector<HfSourceRange> ranges = find_hf_ranges(t, first, n);
     HOB_CHECK(read.size() == ranges.size());
-    const auto fetch = [&](const SafeTensor& source, uint64_t offset, std::span<std::byte> to) {
-      for (size_t i = 0; i < ranges.size(); i++) {
-        const HfSourceRange& r = ranges[i];
-        if (r.source != &source || offset < r.offset || offset - r.offset + to.size() > r.n_bytes)
-          continue;
-        std::memcpy(to.data(), read[i] + (offset - r.offset), to.size());
-        return;
-      }
-      HOB_CHECK(!"find_hf_ranges() covers what is fetched");
-    };
-    make_hf_rows(fetch, t, first, n, {dst, static_cast<size_t>(n) * t.row_bytes()});
+    make_hf_rows(FromMemory(ranges, read), t, first, n,
+                 {dst, static_cast<size_t>(n) * t.row_bytes()});
   }
 
   const std::vector<HfTensor>& tensors() const { return checkpoint_.tensors(); }

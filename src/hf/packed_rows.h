@@ -54,6 +54,8 @@ std::vector<int32_t> input_order(const PackedLinear& linear);
 // for scales that are no finite f16 numbers, groups out of range, and (kUnimplemented) groups that
 // are no whole blocks.
 void unpack_rows(const PackedLinear& linear, std::byte* dst);
+// The same, slowly: code by code.
+void unpack_rows_plain(const PackedLinear& linear, std::byte* dst);
 // The weights themselves, [n_out, n_in], inputs as the layer has them: scale * (code - zero), exact
 // for f16 and bf16 scales, in f32 rounding for f32 ones.
 void unpack_floats(const PackedLinear& linear, float* dst);

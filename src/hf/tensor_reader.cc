@@ -33,12 +33,21 @@ class UnpackedSource {
   DType type() const { return floats() ? DType::kF32 : packed_type(*t_.packing); }
 
   void copy(const SafeTensor& codes, uint64_t offset, std::span<std::byte> dst) {
-    if (&codes != unpacked_) unpack(codes);
+    if (dst.size() == n_bytes()) return unpack(codes, dst.data());  // most often
+    if (&codes != unpacked_) {
+      rows_.resize(n_bytes());
+      unpack(codes, rows_.data());
+      unpacked_ = &codes;
+    }
     std::memcpy(dst.data(), rows_.data() + offset, dst.size());
   }
 
  private:
-  void unpack(const SafeTensor& codes) {
+  size_t n_bytes() const {
+    return row_bytes(type(), t_.d_source) * static_cast<size_t>(t_.packed_rows);
+  }
+
+  void unpack(const SafeTensor& codes, std::byte* dst) {
     const HfSource& s = *std::ranges::find(t_.sources, &codes, &HfSource::data);
     PackedLinear l{.packing = *t_.packing,
                    .name = std::string_view(codes.name).substr(0, codes.name.rfind('.')),
@@ -49,21 +58,17 @@ class UnpackedSource {
                    .scales = whole(s.scales, arrays_[2]),
                    .groups = whole(s.groups, arrays_[3]),
                    .scale_type = s.scales->dtype};
-    rows_.resize(row_bytes(type(), t_.d_source) * static_cast<size_t>(t_.packed_rows));
-    if (floats()) {
-      std::vector<float> numbers(static_cast<size_t>(l.n_out * l.n_in));
-      unpack_floats(l, numbers.data());
-      std::memcpy(rows_.data(), numbers.data(), rows_.size());
-    } else {
-      unpack_rows(l, rows_.data());
-    }
-    unpacked_ = &codes;
+    if (!floats()) return unpack_rows(l, dst);
+    std::vector<float> numbers(static_cast<size_t>(l.n_out * l.n_in));
+    unpack_floats(l, numbers.data());
+    std::memcpy(dst, numbers.data(), n_bytes());
   }
 
   std::span<const std::byte> whole(const SafeTensor* array, Bytes& bytes) const {
     if (!array) return {};
+    if (const auto view = fetch_.view(*array); !view.empty()) return view;
     bytes.resize(static_cast<size_t>(array->n_bytes));
-    fetch_(*array, 0, bytes);
+    fetch_.read(*array, 0, bytes);
     return bytes;
   }
 
@@ -163,7 +168,7 @@ class RowReader {
     const int64_t n_bytes = n * item_bytes_;
     const std::span<std::byte> dst(out, static_cast<size_t>(n_bytes));
     const auto offset = static_cast<uint64_t>(item * item_bytes_);
-    t_.packing ? unpacked_.copy(source, offset, dst) : fetch_(source, offset, dst);
+    t_.packing ? unpacked_.copy(source, offset, dst) : fetch_.read(source, offset, dst);
     return n_bytes;
   }
 
@@ -285,9 +290,17 @@ void make_hf_rows(const HfFetch& fetch, const HfTensor& t, int64_t first, int64_
 
 void read_hf_rows(const SafetensorsSet& set, const HfTensor& t, int64_t first, int64_t n,
                   std::span<std::byte> dst) {
-  make_hf_rows([&](const SafeTensor& source, uint64_t offset,
-                   std::span<std::byte> to) { set.read(source, offset, to); },
-               t, first, n, dst);
+  class FromFiles : public HfFetch {
+   public:
+    explicit FromFiles(const SafetensorsSet& files) : files_(files) {}
+    void read(const SafeTensor& source, uint64_t offset, std::span<std::byte> to) const override {
+      files_.read(source, offset, to);
+    }
+
+   private:
+    const SafetensorsSet& files_;
+  };
+  make_hf_rows(FromFiles(set), t, first, n, dst);
 }
 
 }  // namespace hob

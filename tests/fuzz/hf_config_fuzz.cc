@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "hf/hf_checkpoint.h"
+#include "hf/packing_config.h"
 
 namespace {
 
@@ -29,6 +30,9 @@ void check(std::string_view config_text, std::string_view generation_text) {
     for (const hob::HfDim d : rule.shape) require(geometry[d] >= 0 && geometry[d] < (1LL << 40));
   for (const hob::HfComputed& t : hob::rope_tensors(config.fields()))
     require(t.values.size() < 1 << 22);
+  if (const auto quantisation = config.fields().find_object("quantization_config"))
+    if (const auto p = hob::read_packing(*quantisation))
+      require(p->bits >= 2 && p->bits <= 8 && (p->group == -1 || p->group % 32 == 0));
 }
 
 }  // namespace

@@ -157,6 +157,26 @@ TEST_P(Packed, IsReadWithoutLoss) {
   EXPECT_EQ(back, layer.weights);
 }
 
+TEST_P(Packed, FastAndPlainGiveTheSameBytes) {
+  for (const int64_t n_out : {32, 64, 160}) {  // less than a tile of outputs, one, and a half more
+    Case c = GetParam();
+    c.n_out = n_out;
+    Layer layer(c);
+    const size_t n_bytes = row_bytes(packed_type(layer.packing), layer.n_in * n_out);
+    std::vector<std::byte> fast(n_bytes), plain(n_bytes);
+    unpack_rows(layer.linear(), fast.data());
+    unpack_rows_plain(layer.linear(), plain.data());
+    EXPECT_EQ(fast, plain) << n_out;
+    const int64_t group = layer.packing.group_of(layer.n_in);
+    for (int64_t k = 0; k < layer.n_in; k++)
+      layer.groups.push_back(static_cast<int32_t>(k / group));
+    std::shuffle(layer.groups.begin(), layer.groups.end(), std::mt19937(9));
+    unpack_rows(layer.linear(), fast.data());
+    unpack_rows_plain(layer.linear(), plain.data());
+    EXPECT_EQ(fast, plain) << n_out << " shuffled";
+  }
+}
+
 TEST_P(Packed, GroupsInOrderAreAsNone) {
   Layer layer(GetParam());
   const int64_t group = layer.packing.group_of(layer.n_in);
