@@ -79,6 +79,20 @@ DType packed_type(const HfPacking& packing) {
   }
 }
 
+PackedShapes packed_shapes(const HfPacking& p, int64_t n_out, int64_t n_in) {
+  const int64_t n_groups = n_in / p.group_of(n_in);
+  const auto words = [&](int64_t n) { return n * p.bits / 32; };
+  switch (p.method) {
+    case HfPackMethod::kGptq:
+      return {{words(n_in), n_out}, {n_groups, words(n_out)}, {n_groups, n_out}};
+    case HfPackMethod::kAwq:
+      return {{n_in, words(n_out)}, {n_groups, words(n_out)}, {n_groups, n_out}};
+    case HfPackMethod::kCompressedTensors:
+      return {{n_out, words(n_in)}, {words(n_out), n_groups}, {n_out, n_groups}};
+  }
+  HOB_CHECK(false);
+}
+
 std::vector<int32_t> input_order(const PackedLinear& l) {
   if (l.groups.empty()) return {};
   const PackedReader read(l);

@@ -45,6 +45,11 @@ struct PackedLinear {
   SafeType scale_type = SafeType::kF16;
 };
 
+struct PackedShapes {
+  std::vector<int64_t> codes, zeros, scales;
+};
+PackedShapes packed_shapes(const HfPacking& packing, int64_t n_out, int64_t n_in);
+
 // GPTQ's "act-order" quantises inputs in another order than theirs, and then neighbours do not
 // share a scale. Input i of the blocks is input order[i] of the layer, group after group, within a
 // group as they are; empty: the groups are in order. Throws Error for groups out of range.

@@ -253,22 +253,14 @@ void Planner::check_packed(const HfRule& rule, const HfSource& s) const {
   };
   if (dims.size() != 2 || rule.mxfp4 || rule.transposed || rule.shift != 0)
     refuse("no quantised tensor of this kind");
-  const int64_t n_out = dims[0], n_in = dims[1], n_groups = n_in / p.group_of(n_in);
+  const int64_t n_out = dims[0], n_in = dims[1];
   if (n_in % 32 != 0 || n_in % p.group_of(n_in) != 0)
     refuse("inputs that are a multiple of 32 and of the group");
   if (n_out * p.bits % 32 != 0 && p.has_zeros) refuse("outputs that fill words of 32 bits");
-  const auto words = [&](int64_t n) { return n * p.bits / 32; };
-  std::vector<int64_t> codes{words(n_in), n_out}, zeros{n_groups, words(n_out)},
-      scales{n_groups, n_out};
-  if (p.method == HfPackMethod::kAwq) codes = {n_in, words(n_out)};
-  if (p.method == HfPackMethod::kCompressedTensors) {
-    codes = {n_out, words(n_in)};
-    zeros = {words(n_out), n_groups};
-    scales = {n_out, n_groups};
-  }
-  check_shape(*s.data, codes);
-  check_shape(*s.scales, scales);
-  if (s.zeros) check_shape(*s.zeros, zeros);
+  const PackedShapes shapes = packed_shapes(p, n_out, n_in);
+  check_shape(*s.data, shapes.codes);
+  check_shape(*s.scales, shapes.scales);
+  if (s.zeros) check_shape(*s.zeros, shapes.zeros);
   if (s.groups) check_shape(*s.groups, {n_in});
   for (const SafeTensor* t : {s.data, s.zeros, s.groups})
     if (t && t->dtype != SafeType::kI32)

@@ -38,17 +38,15 @@ void RuleList::trunk() {
   if (!spec_.tied_embeddings)
     matrix(Role::kOutput, -1, "output.weight", spec_.n_vocab, spec_.d_model);
   if (spec_.output_bias) vector(Role::kOutputBias, -1, "output.bias", spec_.n_vocab);
-}
-
-void RuleList::rope_freqs() {
-  vector(Role::kRopeFreqs, -1, "rope_freqs.weight", spec_.rope.d_rot / 2);
-  rules_.back().optional = true;
-}
-
-void RuleList::rope_factors() {
   if (spec_.rope.scaling != RopeScaling::kLongRope) return;
   vector(Role::kRopeFreqs, -1, "rope_factors_short.weight", spec_.rope.d_rot / 2);
   vector(Role::kRopeFreqsLong, -1, "rope_factors_long.weight", spec_.rope.d_rot / 2);
+}
+
+void RuleList::rope_freqs() {
+  if (spec_.rope.scaling == RopeScaling::kLongRope) return;  // its factors are the divisors
+  vector(Role::kRopeFreqs, -1, "rope_freqs.weight", spec_.rope.d_rot / 2);
+  rules_.back().optional = true;
 }
 
 void RuleList::qkv(int layer) {

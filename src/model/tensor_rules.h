@@ -81,12 +81,11 @@ class RuleList {
  public:
   explicit RuleList(const ModelSpec& spec) : spec_(spec) {}
 
-  void decoder();       // everything that the spec alone decides: trunk and all layers
-  void rope_freqs();    // Llama 3's frequency divisors, optional
-  void rope_factors();  // LongRoPE's short and long ones
+  void decoder();     // everything that the spec alone decides: trunk and all layers
+  void rope_freqs();  // Llama 3's frequency divisors, optional
 
   // The parts of decoder(), for a family whose layers differ.
-  void trunk();               // embeddings, output norm, head
+  void trunk();               // embeddings, output norm, head, LongRoPE's factors
   void attention(int layer);  // norm, q k v o, biases and q/k norms as the spec says
   void dense_ffn(int layer);
   void experts(int layer);  // norm, router, routed experts

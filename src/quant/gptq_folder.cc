@@ -151,21 +151,17 @@ class FolderQuantiser {
 
   void add_packed(const RawTensor& t, const HfTensor& hf, int64_t expert, const std::string& base) {
     const int64_t n_in = t.shape.cols(), n_out = t.shape.rows() / n_experts_in(t);
-    const int64_t n_groups = n_in / packing_.group_of(n_in);
-    const auto words = [&](int64_t n) { return n * packing_.bits / 32; };
-    const bool awq = packing_.method == HfPackMethod::kAwq;
-    const std::vector<int64_t> codes =
-        awq ? std::vector<int64_t>{n_in, words(n_out)} : std::vector<int64_t>{words(n_in), n_out};
-    add(base + ".qweight", SafeType::kI32, codes,
+    const PackedShapes shapes = packed_shapes(packing_, n_out, n_in);
+    add(base + ".qweight", SafeType::kI32, shapes.codes,
         [this, &t, &hf, expert](const SafetensorsWriter::Sink& sink) {
           packed_ = pack(hf, layers_.quantise(t, expert, options_.gptq.grid));
           sink(bytes_of(packed_.codes));
         });
-    add(base + ".qzeros", SafeType::kI32, {n_groups, words(n_out)},
+    add(base + ".qzeros", SafeType::kI32, shapes.zeros,
         [this](const SafetensorsWriter::Sink& sink) { sink(bytes_of(packed_.zeros)); });
-    add(base + ".scales", SafeType::kF16, {n_groups, n_out},
+    add(base + ".scales", SafeType::kF16, shapes.scales,
         [this](const SafetensorsWriter::Sink& sink) { sink(bytes_of(packed_.scales)); });
-    if (awq) return;
+    if (packing_.method == HfPackMethod::kAwq) return;
     add(base + ".g_idx", SafeType::kI32, {n_in}, [this, n_in](const SafetensorsWriter::Sink& sink) {
       std::vector<int32_t> groups;
       for (int64_t k = 0; k < n_in; k++)

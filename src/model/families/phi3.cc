@@ -13,13 +13,6 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.decoder();
-  list.rope_factors();
-  return list.take();
-}
-
 }  // namespace
 
 Family phi3_family() {
@@ -28,7 +21,7 @@ Family phi3_family() {
           .attention = "fused q, k, v; window; LongRoPE",
           .ffn = "SiLU, fused gate and up",
           .read_spec = read_spec,
-          .rules = rules};
+          .rules = decoder_rules};
 }
 
 }  // namespace hob

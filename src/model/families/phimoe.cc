@@ -21,13 +21,6 @@ ModelSpec read_spec(const SpecReader& in) {
   return s;
 }
 
-std::vector<TensorRule> rules(const ModelSpec& s) {
-  RuleList list(s);
-  list.decoder();
-  list.rope_factors();
-  return list.take();
-}
-
 }  // namespace
 
 Family phimoe_family() {
@@ -36,7 +29,7 @@ Family phimoe_family() {
           .attention = "biases; LayerNorm; LongRoPE",
           .ffn = "SparseMixer: two choices one after the other",
           .read_spec = read_spec,
-          .rules = rules};
+          .rules = decoder_rules};
 }
 
 }  // namespace hob

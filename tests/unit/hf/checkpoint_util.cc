@@ -52,6 +52,14 @@ std::string safetensors_bytes(const std::vector<StoredTensor>& tensors) {
   return with_header(text, 0) + data;
 }
 
+std::string two_layer_config(const std::string& architecture, const std::string& more) {
+  return fmt::format(R"({{"architectures":["{}"],"hidden_size":64,"num_hidden_layers":2,
+      "vocab_size":10,"max_position_embeddings":128,"rms_norm_eps":1e-5,"rope_theta":10000,
+      "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":96,
+      {}}})",
+                     architecture, more);
+}
+
 void TestCheckpoint::add(const std::string& name, const std::vector<int64_t>& shape,
                          const std::string& dtype) {
   // Whole numbers up to 255: exact in BF16, F16 and F32.

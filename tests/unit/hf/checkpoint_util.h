@@ -32,6 +32,9 @@ struct StoredTensor {
 std::string safetensors_bytes(const std::vector<StoredTensor>& tensors);
 std::string with_header(std::string_view header, size_t n_data_bytes);
 
+// A config.json of 2 layers, width 64, 4 heads, 2 of keys, 10 tokens; `more`: further fields.
+std::string two_layer_config(const std::string& architecture, const std::string& more);
+
 class TestCheckpoint {
  public:
   explicit TestCheckpoint(std::string config) : config_(std::move(config)) {}

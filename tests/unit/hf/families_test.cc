@@ -9,14 +9,6 @@
 namespace hob {
 namespace {
 
-std::string config(const std::string& architecture, const std::string& more) {
-  return fmt::format(R"({{"architectures":["{}"],"hidden_size":64,"num_hidden_layers":2,
-      "vocab_size":10,"max_position_embeddings":128,"rms_norm_eps":1e-5,"rope_theta":10000,
-      "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":96,
-      {}}})",
-                     architecture, more);
-}
-
 using Shapes = std::map<std::string, std::string>;
 
 Shapes shapes_of(const HfCheckpoint& c) {
@@ -79,7 +71,7 @@ double float_of(const HfCheckpoint& c, const char* key) { return c.metadata().ge
 
 TEST(HfFamilies, Llama) {
   TestCheckpoint t(
-      config("LlamaForCausalLM", R"("rope_scaling":{"rope_type":"llama3","factor":8})"));
+      two_layer_config("LlamaForCausalLM", R"("rope_scaling":{"rope_type":"llama3","factor":8})"));
   add_body(t, true);
   for (int layer = 0; layer < 2; layer++) add_mlp(t, layer);
   t.add("model.layers.0.self_attn.rotary_emb.inv_freq", {8}, "F32");
@@ -101,7 +93,7 @@ TEST(HfFamilies, Llama) {
 }
 
 TEST(HfFamilies, MistralsWindowIsAKey) {
-  TestCheckpoint t(config("MistralForCausalLM", R"("sliding_window":32)"));
+  TestCheckpoint t(two_layer_config("MistralForCausalLM", R"("sliding_window":32)"));
   add_body(t, true);
   for (int layer = 0; layer < 2; layer++) add_mlp(t, layer);
   EXPECT_EQ(uint_of(t.open(), "llama.attention.sliding_window"), 32u);
@@ -109,7 +101,7 @@ TEST(HfFamilies, MistralsWindowIsAKey) {
 
 TEST(HfFamilies, Mixtral) {
   TestCheckpoint t(
-      config("MixtralForCausalLM", R"("num_local_experts":4,"num_experts_per_tok":2)"));
+      two_layer_config("MixtralForCausalLM", R"("num_local_experts":4,"num_experts_per_tok":2)"));
   add_body(t, true);
   for (int layer = 0; layer < 2; layer++) {
     const std::string moe = fmt::format("model.layers.{}.block_sparse_moe.", layer);
@@ -144,10 +136,11 @@ void add_head_norms(TestCheckpoint& t, int64_t d_q, int64_t d_k) {
 }
 
 TEST(HfFamilies, Qwen2TiedAndQwen3) {
-  TestCheckpoint two(config("Qwen2ForCausalLM", R"("tie_word_embeddings":true,
+  TestCheckpoint two(two_layer_config("Qwen2ForCausalLM", R"("tie_word_embeddings":true,
       "use_sliding_window":false,"sliding_window":32)"));
   add_body(two, true, true);  // a tied head in the file is no more than a copy
-  TestCheckpoint three(config("Qwen3ForCausalLM", R"("head_dim":16,"tie_word_embeddings":false)"));
+  TestCheckpoint three(
+      two_layer_config("Qwen3ForCausalLM", R"("head_dim":16,"tie_word_embeddings":false)"));
   add_body(three, true);
   add_head_norms(three, 16, 16);
   for (int layer = 0; layer < 2; layer++) {
@@ -162,7 +155,8 @@ TEST(HfFamilies, Qwen2TiedAndQwen3) {
 }
 
 TEST(HfFamilies, Qwen2Moe) {
-  TestCheckpoint t(config("Qwen2MoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
+  TestCheckpoint t(
+      two_layer_config("Qwen2MoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
       "moe_intermediate_size":32,"shared_expert_intermediate_size":48,"norm_topk_prob":false)"));
   add_body(t, true, true);
   for (int layer = 0; layer < 2; layer++) {
@@ -189,7 +183,8 @@ TEST(HfFamilies, Qwen2Moe) {
 
 TEST(HfFamilies, Qwen3MoeInBothLayouts) {
   for (const bool fused : {false, true}) {
-    TestCheckpoint t(config("Qwen3MoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
+    TestCheckpoint t(
+        two_layer_config("Qwen3MoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
         "moe_intermediate_size":32,"head_dim":16,"norm_topk_prob":true)"));
     add_body(t, true);
     add_head_norms(t, 16, 16);
@@ -208,7 +203,7 @@ TEST(HfFamilies, Qwen3MoeInBothLayouts) {
 }
 
 TEST(HfFamilies, Olmoe) {
-  TestCheckpoint t(config("OlmoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
+  TestCheckpoint t(two_layer_config("OlmoeForCausalLM", R"("num_experts":4,"num_experts_per_tok":2,
       "moe_intermediate_size":32,"clip_qkv":null)"));
   add_body(t, true);
   add_head_norms(t, 64, 32);
@@ -268,7 +263,8 @@ TEST(HfFamilies, Gemma3) {
 }
 
 TEST(HfFamilies, DeepSeekMoe) {
-  TestCheckpoint t(config("DeepseekForCausalLM", R"("n_routed_experts":4,"num_experts_per_tok":2,
+  TestCheckpoint t(
+      two_layer_config("DeepseekForCausalLM", R"("n_routed_experts":4,"num_experts_per_tok":2,
       "moe_intermediate_size":32,"n_shared_experts":2,"first_k_dense_replace":1,
       "moe_layer_freq":1,"scoring_func":"softmax")"));
   add_body(t, true);
@@ -288,15 +284,15 @@ TEST(HfFamilies, DeepSeekMoe) {
 
 TEST(HfFamilies, DeepSeekV2WithAndWithoutFactoredQueries) {
   for (const bool factored : {false, true}) {
-    TestCheckpoint t(
-        config("DeepseekV2ForCausalLM", fmt::format(R"("kv_lora_rank":20,"qk_nope_head_dim":6,
+    TestCheckpoint t(two_layer_config("DeepseekV2ForCausalLM",
+                                      fmt::format(R"("kv_lora_rank":20,"qk_nope_head_dim":6,
         "qk_rope_head_dim":4,"v_head_dim":8,"q_lora_rank":{},"n_routed_experts":4,
         "num_experts_per_tok":2,"moe_intermediate_size":32,"n_shared_experts":1,
         "first_k_dense_replace":1,"routed_scaling_factor":1.0,"norm_topk_prob":false,
         "n_group":1,"topk_group":1,"rope_scaling":{{"type":"yarn","factor":40,"beta_fast":32,
         "beta_slow":1,"mscale":0.707,"mscale_all_dim":0.707,
         "original_max_position_embeddings":4096}})",
-                                                    factored ? "12" : "null")));
+                                                  factored ? "12" : "null")));
     t.add_trunk(10, 64);
     for (int layer = 0; layer < 2; layer++) {
       t.add_norms(layer, 64);
@@ -336,7 +332,7 @@ TEST(HfFamilies, DeepSeekV2WithAndWithoutFactoredQueries) {
 }
 
 TEST(HfFamilies, GraniteHasFourScalars) {
-  TestCheckpoint t(config("GraniteForCausalLM", R"("attention_multiplier":0.015625,
+  TestCheckpoint t(two_layer_config("GraniteForCausalLM", R"("attention_multiplier":0.015625,
       "embedding_multiplier":12.0,"residual_multiplier":0.22,"logits_scaling":8,
       "tie_word_embeddings":true)"));
   add_body(t, false);
@@ -350,7 +346,7 @@ TEST(HfFamilies, GraniteHasFourScalars) {
 }
 
 TEST(HfFamilies, Phi3StaysFused) {
-  TestCheckpoint t(config("Phi3ForCausalLM", R"("sliding_window":2047,
+  TestCheckpoint t(two_layer_config("Phi3ForCausalLM", R"("sliding_window":2047,
       "original_max_position_embeddings":64,"rope_scaling":{"type":"longrope",
       "long_factor":[1,2,3,4,5,6,7,8],"short_factor":[1,1,1,1,1,1,1,1]})"));
   t.add_trunk(10, 64);
@@ -378,7 +374,8 @@ TEST(HfFamilies, Phi3StaysFused) {
 }
 
 TEST(HfFamilies, PhiMoeHasBiases) {
-  TestCheckpoint t(config("PhiMoEForCausalLM", R"("num_local_experts":2,"num_experts_per_tok":2,
+  TestCheckpoint t(
+      two_layer_config("PhiMoEForCausalLM", R"("num_local_experts":2,"num_experts_per_tok":2,
       "attention_bias":true,"lm_head_bias":true)"));
   add_body(t, true, true);
   t.add("model.norm.bias", {64});

@@ -9,14 +9,6 @@
 namespace hob {
 namespace {
 
-std::string config(const std::string& architecture, const std::string& more) {
-  return fmt::format(R"({{"architectures":["{}"],"hidden_size":64,"num_hidden_layers":2,
-      "vocab_size":10,"max_position_embeddings":128,"rms_norm_eps":1e-5,"rope_theta":10000,
-      "num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":96,
-      {}}})",
-                     architecture, more);
-}
-
 // What would be lost in GGUF, or quietly wrong in its readers, is refused by name.
 TEST(HfFamilies, RefuseWhatTheyCannotExpress) {
   const struct {
@@ -58,7 +50,7 @@ TEST(HfFamilies, RefuseWhatTheyCannotExpress) {
       {"LlamaForCausalLM", R"("head_dim":15)", "head_dim: expected an even number"},
   };
   for (const auto& row : kRows) {
-    const TestCheckpoint t(config(row.architecture, row.fields));
+    const TestCheckpoint t(two_layer_config(row.architecture, row.fields));
     const std::string error = error_of(t);
     EXPECT_NE(error.find(row.error), std::string::npos) << row.fields << ": " << error;
   }
@@ -70,7 +62,7 @@ TEST(HfFamilies, RefuseAbsurdNumbers) {
        {"hidden_size", "num_hidden_layers", "vocab_size", "max_position_embeddings",
         "num_attention_heads", "num_key_value_heads", "intermediate_size"})
     for (const char* value : {"0", "-1", "9223372036854775807", "1e300", "0.5", "\"8\"", "[]"}) {
-      Json changed = Json::parse(config("LlamaForCausalLM", R"("x":1)"));
+      Json changed = Json::parse(two_layer_config("LlamaForCausalLM", R"("x":1)"));
       changed[key] = Json::parse(value);
       const TestCheckpoint t(changed.dump());
       EXPECT_EQ(error_of(t).rfind(fmt::format("[hf] config.json: {}: expected", key), 0), 0u)
