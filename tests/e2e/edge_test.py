@@ -190,9 +190,12 @@ class EdgeTest(HobTest):
         self.assertEqual(reply["usage"]["completion_tokens_details"], {"unverified_tokens": 60})
         self.assertEqual(edge.metric("hob:edge_unverified_tokens_total"), 60)
         Verifier(self, edge_port=port)
-        _, _, reply = edge.ask("POST", "/v1/completions", BODIES[0])
-        self.assertEqual(texts(reply), expected[0][0])
-        self.assertNotIn("completion_tokens_details", reply["usage"])
+        for _ in range(20):  # a busy machine may need more than the two seconds that an answer gives it
+            _, _, reply = edge.ask("POST", "/v1/completions", BODIES[0])
+            self.assertEqual(texts(reply), expected[0][0])
+            if "completion_tokens_details" not in reply["usage"]:
+                return
+        self.fail("no answer was verified by the server that came back")
 
     def test_provisional_text_is_marked_and_replaced(self):
         first = Verifier(self)
