@@ -36,17 +36,20 @@ class TileCodes {
       : l_(linear), bits_(linear.packing.bits), mask_((1u << bits_) - 1) {}
 
   void read(const int32_t* from, int64_t first, int64_t n, Planes& q) const {
-    for (size_t j = 0; j < kPackedBlock; j++) switch (l_.packing.method) {
+    for (size_t j = 0; j < kPackedBlock; j++) {
+      uint8_t* out = q[j].data();
+      switch (l_.packing.method) {
         case HfPackMethod::kGptq:
-          gptq(from[j], first, n, q[j].data());
+          gptq(from[j], first, n, out);
           break;
         case HfPackMethod::kAwq:
-          awq(from[j], first, n, q[j].data());
+          awq(from[j], first, n, out);
           break;
         case HfPackMethod::kCompressedTensors:
-          compressed(from[j], first, n, q[j].data());
+          compressed(from[j], first, n, out);
           break;
       }
+    }
   }
 
  private:
